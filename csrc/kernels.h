@@ -1,0 +1,110 @@
+/* The kernels of one instruction set, and the arguments they take.
+ *
+ * A kernel does part [begin, end) of a job: of the elements, the channels or the blocks of rows, as
+ * said at its name. It cannot fail, allocates nothing and prints nothing; the parts of one job may
+ * run at the same time and in any order, and how a job is divided does not change a bit of the result.
+ * What each operation computes is written at its twin in src/onepass/reference/. */
+#ifndef ONEPASS_KERNELS_H
+#define ONEPASS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { FLOAT, DOUBLE, TYPES };
+
+/* `count` tensors of an optimizer step, none of them empty. Array i of each list has the elements
+ * offsets[i] to offsets[i + 1] of the job. Lists that an option leaves unused are NULL. */
+typedef struct {
+    ptrdiff_t count;
+    const ptrdiff_t *offsets; /* (count + 1) */
+    const int64_t *steps;     /* (count): of this step, so at least 1 */
+} tensors;
+
+typedef struct {
+    tensors tensors;
+    void **params, **grads, **momentum_buffers;
+    double lr, momentum, dampening, weight_decay;
+    bool nesterov, maximize;
+} sgd_args;
+
+typedef struct {
+    tensors tensors;
+    void **params, **grads, **square_avgs, **grad_avgs, **momentum_buffers;
+    double lr, alpha, eps, momentum, weight_decay;
+    bool maximize;
+} rmsprop_args;
+
+typedef struct {
+    tensors tensors;
+    void **params, **grads, **exp_avgs, **exp_avg_sqs, **max_exp_avg_sqs;
+    double lr, beta1, beta2, eps, weight_decay;
+    bool decoupled, maximize;
+} adam_args;
+
+/* An array seen as (outer, channels, inner); strides in elements. */
+typedef struct {
+    void *data;
+    ptrdiff_t outer_stride, channel_stride, inner_stride;
+} view;
+
+/* Rows are the outer * inner vectors of `channels` values that share an outer and an inner index. */
+enum { BATCH_NORM_BLOCK_ROWS = 128 };
+
+typedef struct {
+    ptrdiff_t outer, channels, inner;
+    view x, y, grad_y, grad_x;
+    const void *weight, *bias;        /* (channels), or NULL */
+    void *running_mean, *running_var; /* (channels), or NULL */
+    void *grad_weight, *grad_bias;    /* (channels), or NULL */
+    double *mean, *rstd;              /* (channels) */
+    double momentum, eps;
+    bool training;
+    double *partial;    /* by rows: (blocks, 2, channels) */
+    void *coefficients; /* by rows: (5, channels), of the arrays' type */
+} batch_norm_args;
+
+typedef struct {
+    ptrdiff_t size;
+    const void *x;
+    void *y;
+    uint32_t *mask; /* (ceil(size / 32)) */
+    double p;
+    uint64_t seed;
+    uint32_t offset;
+} dropout_args;
+
+/* All arrays have `size` floats. */
+typedef struct {
+    ptrdiff_t size, reads, updates, writes;
+    float **arrays; /* those to read, then to update, then to write */
+} stream_args;
+
+typedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end);
+
+typedef struct {
+    const char *isa;
+    /* by elements */
+    kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES];
+    kernel *dropout_forward[TYPES], *dropout_backward[TYPES];
+    kernel *stream;
+    /* by channels */
+    kernel *batch_norm_forward[TYPES], *batch_norm_inference[TYPES], *batch_norm_backward[TYPES];
+    /* the same for arrays whose channels lie side by side: by blocks of rows, by channels, by rows */
+    kernel *batch_norm_row_moments[TYPES], *batch_norm_merge_moments[TYPES], *batch_norm_normalize_rows[TYPES];
+    kernel *batch_norm_prepare_inference[TYPES];
+    kernel *batch_norm_row_sums[TYPES], *batch_norm_merge_sums[TYPES], *batch_norm_grad_rows[TYPES];
+} kernels;
+
+enum { MAX_ISAS = 4 };
+
+/* Fills in the tables that were compiled, best first, and whether this CPU can run each; returns their
+ * number. The last one always runs. */
+int list_kernels(const kernels *tables[MAX_ISAS], bool runs[MAX_ISAS]);
+
+/* Tells the CPU that this thread is spinning. */
+void cpu_relax(void);
+
+#endif

@@ -1,0 +1,71 @@
+/* adam_step: Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), AMSGrad (Reddi et al. 2018).
+ *
+ *   g = g + weight_decay * p                    (Adam; AdamW: p = p * (1 - lr * weight_decay))
+ *   m = beta1 * m + (1 - beta1) * g
+ *   v = beta2 * v + (1 - beta2) * g * g
+ *   w = max(w, v)                               (AMSGrad; else w is v)
+ *   p = p - lr / (1 - beta1^t) * m / (sqrt(w) / sqrt(1 - beta2^t) + eps)
+ *
+ * param p (n) in and out, grad g (n) in, exp_avg m, exp_avg_sq v, max_exp_avg_sq w (n) in and out.
+ * Bytes per element in float32: 28, AMSGrad 36. */
+
+typedef struct {
+    TYPED(scale) weight_decay, gain, square_gain, step_size;
+    real beta1, beta2, root_scale, eps, keep;
+    bool maximize, decays;
+} TYPED(adam_scalars);
+
+INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
+                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, bool amsgrad)
+{
+    #pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real u = s.maximize ? -g[i] : g[i];
+        u = s.decays ? u + TYPED(scaled)(s.weight_decay, p[i]) : u;
+        real mean = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
+        real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
+        m[i] = mean;
+        v[i] = square;
+        if (amsgrad) {
+            square = w[i] >= square ? w[i] : square;
+            w[i] = square;
+        }
+        real denominator = SQRT(square) * s.root_scale + s.eps;
+        p[i] = p[i] * s.keep - TYPED(scaled)(s.step_size, mean / denominator);
+    }
+}
+
+static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const adam_args *a = args;
+    const tensors *t = &a->tensors;
+    TYPED(adam_scalars) s = {
+        .weight_decay = TYPED(make_scale)(a->weight_decay),
+        .gain = TYPED(make_scale)(1 - a->beta1),
+        .square_gain = TYPED(make_square_scale)(1 - a->beta2),
+        .beta1 = (real)a->beta1,
+        .beta2 = (real)a->beta2,
+        .eps = (real)a->eps,
+        .keep = a->decoupled ? (real)(1 - a->lr * a->weight_decay) : 1,
+        .maximize = a->maximize,
+        .decays = a->weight_decay != 0 && !a->decoupled,
+    };
+    int64_t step = 0;
+    for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
+        if (t->steps[i] != step) {
+            step = t->steps[i];
+            s.step_size = TYPED(make_scale)(a->lr / (1 - integer_power(a->beta1, step)));
+            s.root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
+        }
+        tensor_part part = part_of_tensor(t, i, begin, end);
+        real *p = TYPED(array_from)(a->params, part);
+        real *g = TYPED(array_from)(a->grads, part);
+        real *m = TYPED(array_from)(a->exp_avgs, part);
+        real *v = TYPED(array_from)(a->exp_avg_sqs, part);
+        real *w = TYPED(array_from)(a->max_exp_avg_sqs, part);
+        if (w)
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, true);
+        else
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, false);
+    }
+}

@@ -1,0 +1,99 @@
+/* Batch normalisation (Ioffe and Szegedy 2015): what both memory layouts share.
+ *
+ *   y      = (x - mean) * (rstd * weight) + bias,    rstd = 1 / sqrt(var + eps)
+ *   grad_x = rstd * weight * (g - average(g) - xhat * average(g * xhat)),    xhat = (x - mean) * rstd
+ *
+ * Sums are taken in double over blocks whose bounds depend on the shape alone; blocks are put
+ * together in index order. A block's variance is summed around one of the block's own values: of the
+ * n squares' sum at most the part n / (n + 1) is then taken away again, so it costs no more than
+ * the digits of n, where E[x^2] - E[x]^2 can cost all. */
+
+/* Number, mean, and sum of squared deviations from it, of a set of values. */
+typedef struct {
+    double count, mean, squares;
+} TYPED(moments);
+
+/* The moments of two sets together (Chan, Golub and LeVeque 1979). */
+INLINE TYPED(moments) TYPED(merge)(TYPED(moments) a, TYPED(moments) b)
+{
+    double count = a.count + b.count, share = b.count / count, delta = b.mean - a.mean;
+    return (TYPED(moments)){count, a.mean + delta * share, a.squares + b.squares + delta * delta * (a.count * share)};
+}
+
+/* The moments of `count` values of which the sums of (x - shift) and (x - shift)^2 are known. */
+INLINE TYPED(moments) TYPED(moments_around)(double shift, double count, double sum, double squares)
+{
+    double delta = sum / count;
+    squares -= sum * delta;
+    return (TYPED(moments)){count, shift + delta, squares < 0 ? 0 : squares};
+}
+
+/* A value to sum around; not an infinite one, which would turn an infinite mean into NaN. */
+INLINE double TYPED(shift_of)(real x)
+{
+    return x - x == 0 ? (double)x : 0;
+}
+
+/* What one channel's values go through: y = ((x - high) - low) * scale + bias. */
+typedef struct {
+    real high, low, scale, bias;
+} TYPED(affine);
+
+INLINE TYPED(affine) TYPED(make_affine)(const batch_norm_args *a, ptrdiff_t channel, double mean, double rstd)
+{
+    const real *weight = a->weight, *bias = a->bias;
+    real high = (real)mean;
+    return (TYPED(affine)){
+        high,
+        (real)(mean - high),
+        (real)(weight ? rstd * (double)weight[channel] : rstd),
+        bias ? bias[channel] : 0,
+    };
+}
+
+/* Stores one channel's statistics and updates the running ones. No value at all leaves those alone. */
+INLINE TYPED(affine) TYPED(finish_moments)(const batch_norm_args *a, ptrdiff_t channel, TYPED(moments) s)
+{
+    real *running_mean = a->running_mean, *running_var = a->running_var;
+    double var = s.count > 0 ? s.squares / s.count : 0;
+    double rstd = 1 / sqrt(var + a->eps);
+    a->mean[channel] = s.mean;
+    a->rstd[channel] = rstd;
+    if (running_mean && s.count > 0) {
+        double old = 1 - a->momentum, unbiased = var * s.count / (s.count - 1);
+        running_mean[channel] = TYPED(flush)((real)(old * (double)running_mean[channel] + a->momentum * s.mean));
+        running_var[channel] = TYPED(flush)((real)(old * (double)running_var[channel] + a->momentum * unbiased));
+    }
+    return TYPED(make_affine)(a, channel, s.mean, rstd);
+}
+
+INLINE TYPED(affine) TYPED(inference_affine)(const batch_norm_args *a, ptrdiff_t channel)
+{
+    const real *mean = a->running_mean, *var = a->running_var;
+    return TYPED(make_affine)(a, channel, (double)mean[channel], 1 / sqrt((double)var[channel] + a->eps));
+}
+
+/* What one channel's gradient goes through: grad_x = ((g - average) - ((x - high) - low) * slope) * scale. */
+typedef struct {
+    real high, low, average, slope, scale;
+} TYPED(gradient);
+
+/* From the channel's sums of g and of g * (x - mean). */
+INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t channel, double sum, double product)
+{
+    real *grad_weight = a->grad_weight, *grad_bias = a->grad_bias;
+    double rstd = a->rstd[channel], count = (double)(a->outer * a->inner);
+    if (grad_weight)
+        grad_weight[channel] = (real)(product * rstd);
+    if (grad_bias)
+        grad_bias[channel] = (real)sum;
+    TYPED(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], rstd);
+    bool through = a->training && count > 0;
+    return (TYPED(gradient)){
+        forward.high,
+        forward.low,
+        through ? (real)(sum / count) : 0,
+        through ? (real)(rstd * rstd * (product / count)) : 0,
+        forward.scale,
+    };
+}

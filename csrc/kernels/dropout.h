@@ -1,0 +1,85 @@
+/* dropout_forward, dropout_backward: inverted dropout (Srivastava et al. 2014).
+ *
+ *   y = x / (1 - p) where the mask's bit is 1, else 0
+ *
+ * x (n) in, y (n) out, mask (ceil(n / 32)) words, one bit an element. Forward draws the mask as
+ * reference/dropout.py defines it: bits of 1 - p are compared with random bits, the most significant
+ * first, until every bit is decided. Parts of a job begin at multiples of DROPOUT_GROUP elements.
+ * Bytes per element in float32: 8.125. */
+#ifndef ONEPASS_DROPOUT_H
+#define ONEPASS_DROPOUT_H
+
+/* Elements whose mask is drawn together: 128 for each Philox counter. */
+enum { DROPOUT_GROUP = 128 * PHILOX_LANES, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
+
+/* The mask of the group that begins with element `first`, a multiple of DROPOUT_GROUP. */
+static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep, uint64_t seed, uint32_t offset)
+{
+    uint32_t bits[4][PHILOX_LANES], undecided[4][PHILOX_LANES], random[4][PHILOX_LANES];
+    memset(bits, keep >= 1 ? 0xFF : 0, sizeof bits);
+    memset(undecided, keep >= 1 ? 0 : 0xFF, sizeof undecided);
+    uint32_t any = 1;
+    for (uint32_t plane = 0; keep > 0 && keep < 1 && any; plane++) {
+        philox(random, (uint64_t)first / 128, plane, offset, seed);
+        keep *= 2;
+        uint32_t digit = keep >= 1 ? 0xFFFFFFFF : 0;
+        keep -= keep >= 1 ? 1 : 0;
+        any = 0;
+        for (int j = 0; j < 4; j++)
+            for (int l = 0; l < PHILOX_LANES; l++) {
+                bits[j][l] |= undecided[j][l] & ~random[j][l] & digit;
+                undecided[j][l] &= ~(random[j][l] ^ digit);
+                any |= undecided[j][l];
+            }
+    }
+    for (int l = 0; l < PHILOX_LANES; l++)
+        for (int j = 0; j < 4; j++)
+            mask[4 * l + j] = bits[j][l];
+}
+
+#endif
+
+INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real scale)
+{
+    static const BITS bit[32] = {
+        1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,
+        1u << 8,  1u << 9,  1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15,
+        1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23,
+        1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
+    };
+    #pragma omp simd
+    for (int j = 0; j < n; j++)
+        y[j] = word & bit[j] ? x[j] * scale : 0;
+}
+
+/* Elements [begin, end) of y; mask[0] holds the bits of element `begin`, a multiple of 32. */
+INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdiff_t begin, ptrdiff_t end)
+{
+    const real *x = a->x;
+    real *y = a->y, scale = a->p < 1 ? (real)(1 / (1 - a->p)) : 0;
+    ptrdiff_t i = begin;
+    for (; i + 32 <= end; i += 32)
+        TYPED(apply_word)(x + i, y + i, *mask++, 32, scale);
+    if (i < end)
+        TYPED(apply_word)(x + i, y + i, *mask, (int)(end - i), scale);
+}
+
+static void TYPED(dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const dropout_args *a = args;
+    for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
+        ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
+        uint32_t mask[DROPOUT_WORDS];
+        draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
+        if (last % 32)
+            mask[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
+        memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
+        TYPED(apply_mask)(a, mask, first, last);
+    }
+}
+
+static void TYPED(dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const dropout_args *a = args;
+    TYPED(apply_mask)(a, a->mask + begin / 32, begin, end);
+}

@@ -1,0 +1,62 @@
+/* Compiles every kernel for float, then for double, for the instruction set that the including file
+ * names by ISA, and fills the table `kernels_<ISA>`. All functions are static: those of different
+ * instruction sets must not be mistaken for one another by the linker. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#ifdef __FAST_MATH__
+#error "onepass promises the same bits everywhere, which -ffast-math breaks: build without it"
+#endif
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define TYPED(name) PASTE(name, real)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+#include "kernels/philox.h"
+#include "kernels/stream.h"
+
+#define real float
+#define REAL_TINY FLT_MIN
+#define ABS fabsf
+#define SQRT sqrtf
+#define BITS uint32_t
+#include "kernels/all.h"
+#undef real
+#undef REAL_TINY
+#undef ABS
+#undef SQRT
+#undef BITS
+
+#define real double
+#define REAL_TINY DBL_MIN
+#define ABS fabs
+#define SQRT sqrt
+#define BITS uint64_t
+#include "kernels/all.h"
+
+#define BOTH(name) .name = {name##_float, name##_double}
+
+const kernels PASTE(kernels, ISA) = {
+    .isa = TEXT(ISA),
+    BOTH(sgd_step),
+    BOTH(rmsprop_step),
+    BOTH(adam_step),
+    BOTH(dropout_forward),
+    BOTH(dropout_backward),
+    .stream = stream,
+    BOTH(batch_norm_forward),
+    BOTH(batch_norm_inference),
+    BOTH(batch_norm_backward),
+    BOTH(batch_norm_row_moments),
+    BOTH(batch_norm_merge_moments),
+    BOTH(batch_norm_normalize_rows),
+    BOTH(batch_norm_prepare_inference),
+    BOTH(batch_norm_row_sums),
+    BOTH(batch_norm_merge_sums),
+    BOTH(batch_norm_grad_rows),
+};

@@ -1,0 +1,99 @@
+"""Builds `onepass.native`: one static library for each instruction set, and the extension that holds them all.
+
+`python setup.py build_ext --inplace` is the development loop: only what changed is compiled again.
+ONEPASS_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
+from setuptools.command.build_ext import build_ext
+
+X86_64 = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
+    "avx512": [
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2",
+        "-mprefer-vector-width=256",
+    ],
+}  # fmt: skip
+INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
+ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})
+
+EXTRA = shlex.split(os.environ.get("ONEPASS_CFLAGS", ""))
+CFLAGS = [
+    "-O3", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
+    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *EXTRA,
+]  # fmt: skip
+HEADERS = sorted(path.as_posix() for path in Path("csrc").rglob("*.h"))
+FORBIDDEN = {
+    "-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-fassociative-math", "-ffinite-math-only",
+}  # fmt: skip
+
+
+def check_toolchain():
+    """Stop on flags that break the promise of the same bits, and where there is no compiler."""
+    for variable in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "ONEPASS_CFLAGS"):
+        for flag in shlex.split(os.environ.get(variable, "")):
+            if flag in FORBIDDEN:
+                sys.exit(
+                    f"onepass: {variable} contains {flag}, which changes results and, when linking, the "
+                    "floating-point mode of the whole process: remove it and build again"
+                )
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if os.name != "posix":
+        sys.exit("onepass: building needs a POSIX system (Linux or macOS); on Windows use WSL")
+    if shutil.which(compiler) is None:
+        sys.exit(
+            f"onepass: the C compiler {compiler!r} was not found. Install one (Debian, Ubuntu: `apt install gcc "
+            "python3-dev`; macOS: `xcode-select --install`) or name another in the environment variable CC"
+        )
+
+
+class BuildLibraries(build_clib):
+    def run(self):
+        check_toolchain()
+        super().run()
+
+
+class BuildExtension(build_ext):
+    def run(self):
+        # Editable and in-place builds run only this command, without the libraries it links.
+        self.run_command("build_clib")
+        super().run()
+
+
+libraries = [
+    (
+        f"onepass_{isa}",
+        {
+            "sources": [f"csrc/isa/{isa}.c"],
+            "cflags": [*CFLAGS, *flags],
+            "obj_deps": {"": [*HEADERS, "setup.py"]},
+        },
+    )
+    for isa, flags in ISAS.items()
+]
+native = Extension(
+    "onepass.native",
+    ["src/onepass/native.pyx", "csrc/pool.c", "csrc/dispatch.c"],
+    include_dirs=["csrc", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+    depends=[*HEADERS, *(f"csrc/isa/{isa}.c" for isa in ISAS), "setup.py"],
+    extra_compile_args=CFLAGS,
+    extra_link_args=["-pthread", *EXTRA],
+)
+setup(
+    libraries=libraries,
+    ext_modules=cythonize([native], language_level=3),
+    cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtension},
+)

@@ -1,0 +1,14 @@
+"""Fused neural-network kernels in C for NumPy arrays, with layers and optimizers on top."""
+
+try:
+    from . import native
+except ImportError as error:
+    raise ImportError(
+        "onepass.native, the C extension, could not be imported "
+        f"({error}). In a source tree, build it with `pip install -e .`"
+    ) from error
+from . import nn, optim, reference
+from .native import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+__all__ = ["get_num_threads", "native", "nn", "optim", "reference", "set_num_threads"]

@@ -1,0 +1,130 @@
+"""The C kernels. What each one computes is documented at its twin in `onepass.reference`.
+
+Arrays must be aligned, in native byte order, and those written to must be writable and must not
+overlap any other argument. Anything else raises TypeError or ValueError before an array is touched.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def sgd_step(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    momentum_buffers: Sequence[Array] | None,
+    steps: NDArray[np.int64],
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None: ...
+def rmsprop_step(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    square_avgs: Sequence[Array],
+    grad_avgs: Sequence[Array] | None,
+    momentum_buffers: Sequence[Array] | None,
+    steps: NDArray[np.int64],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None: ...
+def adam_step(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    max_exp_avg_sqs: Sequence[Array] | None,
+    steps: NDArray[np.int64],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> None: ...
+def batch_norm_forward(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    axis: int,
+    momentum: float,
+    eps: float,
+    out: Array | None = None,
+) -> tuple[Array, NDArray[np.float64], NDArray[np.float64]]: ...
+def batch_norm_inference(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    axis: int,
+    eps: float,
+    out: Array | None = None,
+) -> Array: ...
+def batch_norm_backward(
+    grad_y: Array,
+    x: Array,
+    weight: Array | None,
+    mean: NDArray[np.float64],
+    rstd: NDArray[np.float64],
+    grad_weight: Array | None,
+    grad_bias: Array | None,
+    *,
+    axis: int,
+    training: bool,
+    out: Array | None = None,
+) -> Array: ...
+def dropout_forward(
+    x: Array, *, p: float, seed: int, offset: int, out: Array | None = None
+) -> tuple[Array, NDArray[np.uint32]]: ...
+def dropout_backward(
+    grad_y: Array, mask: NDArray[np.uint32], *, p: float, out: Array | None = None
+) -> Array: ...
+def stream(
+    reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array]
+) -> None:
+    """Touch memory as a kernel with these arrays would, doing next to no arithmetic.
+
+    Every array of `reads` is read once, of `updates` read and written once, of `writes` written
+    once. All are contiguous and of the same number of bytes. It measures the machine's streaming
+    speed for a given pattern of arrays, on as many threads as a kernel would use.
+    """
+
+def isas() -> list[str]:
+    """The instruction sets this CPU can run, best first."""
+
+def isa() -> str:
+    """The instruction set in use."""
+
+def use_isa(name: str) -> None:
+    """Use the kernels of one instruction set, for tests and benchmarks.
+
+    ValueError if `name` is unknown or this CPU cannot run it.
+    """
+
+def set_num_threads(n: int) -> None:
+    """Let kernels use n threads, the caller included. Results do not depend on it."""
+
+def get_num_threads() -> int:
+    """The number of threads that kernels may use, the caller included."""
+
+def thread_threshold() -> int:
+    """The number of elements, over all tensors of a call, from which on kernels use threads."""
