@@ -1,0 +1,40 @@
+"""Layers and losses on NumPy arrays: arrays in, arrays out, with PyTorch's names and meanings.
+
+>>> import numpy as np
+>>> from onepass import nn
+>>> net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3, rng=1))
+>>> loss = nn.CrossEntropyLoss()
+>>> x, labels = np.ones((6, 4), np.float32), np.array([0, 1, 2, 0, 1, 2])
+>>> value = loss.forward(net.forward(x), labels)
+>>> grad_x = net.backward(loss.backward())
+>>> [gradient.shape for gradient in net.gradients()]
+[(8, 4), (8,), (8,), (8,), (3, 8), (3,)]
+"""
+
+from . import init
+from .activation import ReLU, Sigmoid, Tanh
+from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .dropout import Dropout
+from .flatten import Flatten
+from .linear import Linear
+from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .module import Module
+from .sequential import Sequential
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "Linear",
+    "MSELoss",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "init",
+]

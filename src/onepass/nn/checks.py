@@ -1,0 +1,41 @@
+"""The questions that layers and losses ask of their arguments; each failure names what is wanted."""
+
+import operator
+
+import numpy as np
+
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def check_array(name, array, dtype=None):
+    """TypeError unless `array` is an ndarray of `dtype`, or of float32 or float64 where that is None."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, was {type(array).__name__}")
+    if array.dtype not in (FLOATS if dtype is None else (dtype,)):
+        wanted = "float32 or float64" if dtype is None else dtype
+        cast = "float32" if dtype is None else dtype
+        raise TypeError(f"{name} must be {wanted}, was {array.dtype}; use .astype(np.{cast})")
+
+
+def check_shape(name, array, shape):
+    """ValueError unless `array` has this shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, was {array.shape}")
+
+
+def positive_int(name, value):
+    """`value` as an int of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, was {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, was {number}")
+    return number
+
+
+def float_dtype(dtype):
+    """`dtype` as np.dtype, which must be float32 or float64."""
+    if np.dtype(dtype) not in FLOATS:
+        raise TypeError(f"dtype must be float32 or float64, was {np.dtype(dtype)}")
+    return np.dtype(dtype)

@@ -1,0 +1,59 @@
+import numpy as np
+
+from .checks import check_array, check_shape
+from .module import Module
+
+
+class Dropout(Module):
+    """Inverted dropout (Srivastava et al. 2014): in training, zero each element with probability p
+    and divide the rest by 1 - p; in evaluation, return x itself.
+
+    p : probability of zeroing, from 0 to 1
+    rng : numpy.random.Generator, seed or None, which draws the seed of the masks. Give all layers of
+        a net one Generator: two layers with equal seeds drop the same elements.
+
+    x : float32 or float64 array of any shape, without gaps in memory.
+
+    The mask of training call number `offset` is a function of (seed, offset, element index), given at
+    `onepass.reference.dropout_forward`. `seed` and `offset` are saved with the net, so that training
+    that is resumed draws the masks that it would have drawn.
+
+    >>> layer = Dropout(0.5, rng=0)
+    >>> y = layer(np.ones(8, np.float32))
+    >>> sorted(set(y.tolist())), layer.offset
+    ([0.0, 2.0], array(1))
+    >>> bool((layer.backward(np.ones(8, np.float32)) == y).all())
+    True
+    """
+
+    buffer_names = "seed", "offset"
+
+    def __init__(self, p=0.5, *, rng=None):
+        if not 0 <= p <= 1:
+            raise ValueError(f"p, the probability of zeroing, must be from 0 to 1, was {p!r}")
+        self.p = float(p)
+        self.seed = np.array(np.random.default_rng(rng).integers(2**64, dtype=np.uint64))
+        self.offset = np.array(0, dtype=np.int64)
+
+    def forward(self, x):
+        check_array("x", x)
+        if not self.training:
+            return x
+        y, mask = self.kernels.dropout_forward(x, p=self.p, seed=int(self.seed), offset=int(self.offset))
+        self.offset += 1
+        self.keep(mask, x.shape, x.strides, x.dtype)
+        return y
+
+    def backward(self, grad_y, accumulate=False):
+        mask, shape, strides, dtype = self.kept()
+        check_array("grad_y", grad_y, dtype)
+        check_shape("grad_y", grad_y, shape)
+        if grad_y.strides == strides:
+            return self.kernels.dropout_backward(grad_y, mask, p=self.p)
+        # The mask counts elements in the memory order of x.
+        ordered = np.ndarray(shape, dtype, strides=strides)
+        ordered[...] = grad_y
+        return self.kernels.dropout_backward(ordered, mask, p=self.p, out=ordered)
+
+    def extra_repr(self):
+        return f"p={self.p}"

@@ -1,0 +1,194 @@
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+
+import numpy as np
+
+from onepass import native
+
+from .checks import check_array, check_shape
+
+KERNELS = (
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
+    "dropout_backward",
+    "dropout_forward",
+)
+
+
+class Module:
+    """What all layers share: names, modes, state, backend.
+
+    A layer defines `forward(x)` and `backward(grad_y, accumulate=False)`, and lists the attributes
+    that hold its arrays: `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
+    `buffer_names` are other state to save. An attribute may be None. Attributes that are Modules
+    are its children, and their arrays are named "child.weight", as in PyTorch.
+
+    What `forward` keeps for `backward`, by reference and in training mode only, is not pickled or
+    copied; gradients are.
+
+    >>> class Scale(Module):
+    ...     parameter_names = ("weight",)
+    ...     def __init__(self):
+    ...         self.weight = np.ones(1, np.float32)
+    ...         self.own_gradients()
+    ...     def forward(self, x):
+    ...         self.keep(x)
+    ...         return x * self.weight
+    ...     def backward(self, grad_y, accumulate=False):
+    ...         grad_weight = (grad_y * self.kept()).sum(keepdims=True)
+    ...         self.grad_weight[...] = grad_weight + self.grad_weight if accumulate else grad_weight
+    ...         return grad_y * self.weight
+    >>> layer = Scale()
+    >>> layer(np.full(1, 3, np.float32)), layer.backward(np.full(1, 2, np.float32))
+    (array([3.], dtype=float32), array([2.], dtype=float32))
+    >>> layer.named_gradients()
+    {'weight': array([6.], dtype=float32)}
+    """
+
+    kernels = native
+    parameter_names = ()
+    buffer_names = ()
+    training = True
+    _kept = None
+
+    def forward(self, x):
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, grad_y, accumulate=False):
+        """The gradient of the loss with respect to the last training input, from that of the output.
+
+        The parameters' gradients are written to arrays that the layer owns and reuses, or added to
+        them with `accumulate=True`. May be called again; RuntimeError if there was no training forward.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def __call__(self, x):
+        return self.forward(x)
+
+    def children(self):
+        """The modules directly below this one: dict of name to module."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+
+    def train(self, mode=True):
+        """Go to training mode, or to evaluation with `mode=False`; returns self."""
+        self.training = bool(mode)
+        for child in self.children().values():
+            child.train(mode)
+        return self
+
+    def eval(self):
+        """Go to evaluation mode, in which `forward` stores nothing and threads may share the layer."""
+        return self.train(False)
+
+    def parameters(self):
+        """The learned arrays, in the order of `gradients()`."""
+        return list(self.named_parameters().values())
+
+    def gradients(self):
+        """The gradient arrays, in the order of `parameters()`; zero before the first backward."""
+        return list(self.named_gradients().values())
+
+    def named_parameters(self):
+        """The learned arrays: dict of dotted name to array."""
+        return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True)}
+
+    def named_gradients(self):
+        """The gradient arrays under the names of their parameters."""
+        return {name: getattr(owner, f"grad_{key}") for name, owner, key in self._arrays(parameters=True)}
+
+    def named_buffers(self):
+        """The state that is saved but not learned: dict of dotted name to array."""
+        return {name: getattr(owner, key) for name, owner, key in self._arrays(buffers=True)}
+
+    def state_dict(self):
+        """Copies of all parameters and buffers: dict of dotted name to array.
+
+        `np.savez(path, **net.state_dict())` saves a net and `net.load_state_dict(np.load(path))`
+        restores it.
+        """
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def load_state_dict(self, state):
+        """Copy the arrays of `state` into the parameters and buffers, in place.
+
+        state : mapping as `state_dict` returns it, of exactly its names, shapes and dtypes. Anything
+            else raises ValueError or TypeError before an array is changed.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays, was {type(state).__name__}")
+        own = self._state()
+        state = {name: np.asarray(state[name]) for name in state}
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        if missing or unexpected:
+            raise ValueError(
+                f"state must have the names of this net; missing: {', '.join(missing) or 'none'}; "
+                f"unexpected: {', '.join(unexpected) or 'none'}"
+            )
+        for name, array in own.items():
+            check_array(name, state[name], array.dtype)
+            check_shape(name, state[name], array.shape)
+        for name, array in own.items():
+            array[...] = state[name]
+
+    def set_backend(self, module):
+        """Take the kernels from `module`, such as `onepass.reference`, here and below; returns self."""
+        if not isinstance(module, ModuleType):
+            raise TypeError(f"a backend is a Python module such as onepass.reference, was {module!r}")
+        missing = [name for name in KERNELS if not hasattr(module, name)]
+        if missing:
+            raise TypeError(f"module {module.__name__} lacks the kernels {', '.join(missing)}")
+        self.kernels = module
+        for child in self.children().values():
+            child.set_backend(module)
+        return self
+
+    def own_gradients(self):
+        """Give every parameter a gradient array of zeros; for the end of a layer's `__init__`."""
+        for name in self.parameter_names:
+            parameter = getattr(self, name)
+            setattr(self, f"grad_{name}", None if parameter is None else np.zeros_like(parameter))
+
+    def keep(self, *values):
+        """Keep `values` for `backward`, if in training mode."""
+        if self.training:
+            self._kept = values[0] if len(values) == 1 else values
+
+    def kept(self):
+        """What the last forward in training mode kept."""
+        if self._kept is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it")
+        return self._kept
+
+    def extra_repr(self):
+        """What `repr` shows between the brackets."""
+        return ""
+
+    def __repr__(self):
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children().items()]
+        inside = "".join(f"\n  {line}" for line in lines) + "\n" if lines else self.extra_repr()
+        return f"{type(self).__name__}({inside})"
+
+    def __getstate__(self):
+        state = {name: value for name, value in vars(self).items() if name != "_kept"}
+        if "kernels" in state:
+            state["kernels"] = self.kernels.__name__
+        return state
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if "kernels" in state:
+            self.kernels = importlib.import_module(state["kernels"])
+
+    def _arrays(self, parameters=False, buffers=False, prefix=""):
+        """(dotted name, module, attribute) of every array here and below."""
+        for key in self.parameter_names * parameters + self.buffer_names * buffers:
+            if getattr(self, key) is not None:
+                yield prefix + key, self, key
+        for name, child in self.children().items():
+            yield from child._arrays(parameters, buffers, f"{prefix}{name}.")
+
+    def _state(self):
+        return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True, buffers=True)}

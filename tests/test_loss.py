@@ -1,0 +1,146 @@
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from onepass import nn
+
+EPS = np.finfo(float).eps
+LOSSES = [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss]
+
+
+def example(loss, shape=(5, 4), dtype=np.float64):
+    rng = np.random.default_rng(1)
+    prediction = rng.standard_normal(shape).astype(dtype)
+    if loss is nn.CrossEntropyLoss:
+        return prediction, rng.integers(shape[1], size=shape[0])
+    return prediction, rng.uniform(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(5, 4), (1, 2), (3, 1)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients(check_gradients, loss, shape, reduction):
+    check_gradients(loss(reduction), *example(loss, shape))
+
+
+@pytest.mark.parametrize(
+    "loss, formula",
+    [
+        (nn.CrossEntropyLoss, lambda x, t: np.log(np.exp(x).sum(axis=1)) - x[np.arange(len(t)), t]),
+        (nn.MSELoss, lambda x, t: (x - t) ** 2),
+        (nn.BCEWithLogitsLoss, lambda x, t: t * np.log(1 + np.exp(-x)) + (1 - t) * np.log(1 + np.exp(x))),
+    ],
+)
+def test_values(loss, formula):
+    x, target = example(loss)
+    expected = formula(x, target)
+    # each of at most 20 terms of order one takes about 10 roundings
+    assert loss()(x, target) == pytest.approx(expected.mean(), rel=0, abs=50 * EPS)
+    assert loss("sum")(x, target) == pytest.approx(expected.sum(), rel=0, abs=1000 * EPS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_types(loss, dtype):
+    instance = loss()
+    x, target = example(loss, dtype=dtype)
+    assert type(instance.forward(x, target)) is float
+    gradient = instance.backward()
+    assert (gradient.shape, gradient.dtype) == (x.shape, dtype)
+    assert np.array_equal(instance.backward(), gradient) and instance.backward() is not gradient
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_empty_batch(loss):
+    x, target = example(loss, (0, 3))
+    mean, total = loss(), loss("sum")
+    assert math.isnan(mean(x, target)) and mean.backward().shape == (0, 3)
+    assert total(x, target) == 0.0 and total.backward().shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_logits(dtype):
+    with np.errstate(all="raise"):
+        loss = nn.CrossEntropyLoss("sum")
+        assert loss(np.array([[1e30, 0, -1e30]], dtype), np.array([0])) == 0
+        assert loss.backward().tolist() == [[0, 0, 0]]
+        assert loss(np.array([[0, -1000]], dtype), np.array([1])) == 1000
+        assert loss.backward().tolist() == [[1, -1]]
+        loss = nn.BCEWithLogitsLoss("sum")
+        assert loss(np.array([1000, -1000, 1000], dtype), np.array([1, 0, 0], dtype)) == 1000
+        assert loss.backward().tolist() == [0, 0, 1]
+
+
+def test_infinite_logits():
+    """-inf rules a class out; +inf has no softmax; NaN stays NaN; and none of it prints a warning."""
+    loss = nn.CrossEntropyLoss()
+    assert loss(np.array([[0.0, -np.inf]]), np.array([0])) == 0.0
+    assert loss(np.array([[0.0, -np.inf]]), np.array([1])) == np.inf
+    for bad in (np.inf, np.nan):
+        assert math.isnan(loss(np.array([[0.0, bad]]), np.array([0])))
+        assert math.isnan(nn.MSELoss()(np.array([bad]), np.array([bad])))
+        assert math.isnan(nn.BCEWithLogitsLoss()(np.array([np.nan]), np.array([1.0])))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_every_integer_type_serves_as_label(kind):
+    loss = nn.CrossEntropyLoss()
+    x, labels = example(nn.CrossEntropyLoss)
+    expected = loss(x, labels), loss.backward().tolist()
+    assert (loss(x, labels.astype(kind)), loss.backward().tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    "prediction, target, error, words",
+    [
+        (np.zeros((2, 3)), np.array([0, 3]), ValueError, r"from 0 to 2; target\[1\] is 3"),
+        (np.zeros((2, 3)), np.array([-1, 0]), ValueError, r"target\[0\] is -1"),
+        (np.zeros((2, 3)), np.array([0.0, 1.0]), TypeError, r"labels, was float64; .*astype\(np.int64\)"),
+        (np.zeros((2, 3)), np.array([True, False]), TypeError, "was bool"),
+        (np.zeros((2, 3)), [0, 1], TypeError, "NumPy array, was list"),
+        (np.zeros((2, 3)), np.array([[0], [1]]), ValueError, r"shape \(2,\), was \(2, 1\)"),
+        (np.zeros((2, 3)), np.array([0, 1, 2]), ValueError, r"shape \(2,\), was \(3,\)"),
+        (np.zeros(3), np.array([0, 1, 2]), ValueError, r"shape \(N, C\), was \(3,\)"),
+        (np.zeros((2, 3), int), np.array([0, 1]), TypeError, "prediction must be float32 or float64"),
+    ],
+)
+def test_bad_labels(prediction, target, error, words):
+    loss = nn.CrossEntropyLoss()
+    x, labels = example(nn.CrossEntropyLoss)
+    loss(x, labels)
+    before = loss.backward()
+    with pytest.raises(error, match=words):
+        loss(prediction, target)
+    assert np.array_equal(loss.backward(), before)
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss, nn.BCEWithLogitsLoss])
+def test_bad_targets(loss):
+    with pytest.raises(ValueError, match=r"target must have shape \(4, 1\), was \(4,\)"):
+        loss()(np.zeros((4, 1)), np.zeros(4))
+    with pytest.raises(TypeError, match=r"target must be float32, was float64; .*astype\(np.float32\)"):
+        loss()(np.zeros(4, np.float32), np.zeros(4))
+    with pytest.raises(TypeError, match="target must be float64, was int64"):
+        loss()(np.zeros(4), np.zeros(4, np.int64))
+
+
+def test_probabilities_outside_0_to_1():
+    with pytest.raises(ValueError, match="target must be from 0 to 1, was 2.0"):
+        nn.BCEWithLogitsLoss()(np.zeros(3), np.array([0.0, 2.0, -1.0]))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_rest(loss):
+    with pytest.raises(ValueError, match="reduction must be .* was 'none'"):
+        loss("none")
+    with pytest.raises(RuntimeError, match=f"{loss.__name__}.backward needs a forward"):
+        loss().backward()
+    assert repr(loss("sum")) == f"{loss.__name__}(reduction='sum')"
+    instance = loss("sum")
+    x, target = example(loss)
+    expected = instance(x, target)
+    for twin in (copy.deepcopy(instance), pickle.loads(pickle.dumps(instance))):
+        assert twin(x, target) == expected
