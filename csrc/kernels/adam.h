@@ -10,18 +10,20 @@
  * Bytes per element in float32: 28, AMSGrad 36. */
 
 typedef struct {
-    TYPED(scale) weight_decay, gain, square_gain, step_size;
-    real beta1, beta2, root_scale, eps, keep;
-    bool maximize, decays;
+    TYPED(scale) weight_decay, gain, square_gain;
+    real beta1, beta2, eps, keep, sign;
+    bool decays;
 } TYPED(adam_scalars);
 
 INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, bool amsgrad)
+                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s,
+                              TYPED(scale) step_size, real root_scale, bool amsgrad, bool decays)
 {
     #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = s.maximize ? -g[i] : g[i];
-        u = s.decays ? u + TYPED(scaled)(s.weight_decay, p[i]) : u;
+        real u = s.sign * g[i];
+        if (decays)
+            u += TYPED(scaled)(s.weight_decay, p[i]);
         real mean = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
         real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
         m[i] = mean;
@@ -30,8 +32,8 @@ INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *re
             square = w[i] >= square ? w[i] : square;
             w[i] = square;
         }
-        real denominator = SQRT(square) * s.root_scale + s.eps;
-        p[i] = p[i] * s.keep - TYPED(scaled)(s.step_size, mean / denominator);
+        real denominator = SQRT(square) * root_scale + s.eps;
+        p[i] = p[i] * s.keep - TYPED(scaled)(step_size, mean / denominator);
     }
 }
 
@@ -47,15 +49,17 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         .beta2 = (real)a->beta2,
         .eps = (real)a->eps,
         .keep = a->decoupled ? (real)(1 - a->lr * a->weight_decay) : 1,
-        .maximize = a->maximize,
+        .sign = a->maximize ? -1 : 1,
         .decays = a->weight_decay != 0 && !a->decoupled,
     };
+    TYPED(scale) step_size = {0, 0};
+    real root_scale = 0;
     int64_t step = 0;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         if (t->steps[i] != step) {
             step = t->steps[i];
-            s.step_size = TYPED(make_scale)(a->lr / (1 - integer_power(a->beta1, step)));
-            s.root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
+            step_size = TYPED(make_scale)(a->lr / (1 - integer_power(a->beta1, step)));
+            root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
         }
         tensor_part part = part_of_tensor(t, i, begin, end);
         real *p = TYPED(array_from)(a->params, part);
@@ -63,9 +67,13 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         real *m = TYPED(array_from)(a->exp_avgs, part);
         real *v = TYPED(array_from)(a->exp_avg_sqs, part);
         real *w = TYPED(array_from)(a->max_exp_avg_sqs, part);
-        if (w)
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, true);
+        if (w && s.decays)
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, true, true);
+        else if (w)
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, true, false);
+        else if (s.decays)
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, false, true);
         else
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, false);
+            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, false, false);
     }
 }

@@ -48,8 +48,10 @@ INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real
         1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
     };
     #pragma omp simd
-    for (int j = 0; j < n; j++)
-        y[j] = word & bit[j] ? x[j] * scale : 0;
+    for (int j = 0; j < n; j++) {
+        real kept = x[j] * scale;
+        y[j] = word & bit[j] ? kept : 0;
+    }
 }
 
 /* Elements [begin, end) of y; mask[0] holds the bits of element `begin`, a multiple of 32. */

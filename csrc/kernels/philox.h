@@ -5,7 +5,7 @@
 #ifndef ONEPASS_PHILOX_H
 #define ONEPASS_PHILOX_H
 
-enum { PHILOX_LANES = 16 };
+enum { PHILOX_LANES = 32 };
 
 /* words[j][l] is word j of counter (block + l, plane, call), the block number being 64 bits wide. */
 INLINE void philox(uint32_t words[4][PHILOX_LANES], uint64_t block, uint32_t plane, uint32_t call, uint64_t key)

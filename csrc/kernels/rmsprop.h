@@ -12,8 +12,8 @@
 
 typedef struct {
     TYPED(scale) weight_decay, square_gain, gain, one, lr;
-    real alpha, eps, momentum;
-    bool maximize, decays;
+    real alpha, eps, momentum, sign;
+    bool decays;
 } TYPED(rmsprop_scalars);
 
 INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
@@ -22,7 +22,7 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
 {
     #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = k.maximize ? -g[i] : g[i];
+        real u = k.sign * g[i];
         u = k.decays ? u + TYPED(scaled)(k.weight_decay, p[i]) : u;
         real variance = TYPED(flush)(k.alpha * s[i] + TYPED(scaled_square)(k.square_gain, u));
         s[i] = variance;
@@ -54,7 +54,7 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
         .alpha = (real)r->alpha,
         .eps = (real)r->eps,
         .momentum = (real)r->momentum,
-        .maximize = r->maximize,
+        .sign = r->maximize ? -1 : 1,
         .decays = r->weight_decay != 0,
     };
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {

@@ -9,7 +9,8 @@
 
 typedef struct {
     TYPED(scale) weight_decay, gain, momentum, lr;
-    bool maximize, decays, nesterov;
+    real sign;
+    bool decays, nesterov;
 } TYPED(sgd_scalars);
 
 INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *restrict v, ptrdiff_t n,
@@ -18,7 +19,7 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
     real momentum = s.momentum.factor;
     #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = s.maximize ? -g[i] : g[i];
+        real u = s.sign * g[i];
         u = s.decays ? u + TYPED(scaled)(s.weight_decay, p[i]) : u;
         if (has_momentum) {
             real velocity = TYPED(flush)(first ? u : momentum * v[i] + TYPED(scaled)(s.gain, u));
@@ -38,7 +39,7 @@ static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         .gain = TYPED(make_scale)(1 - a->dampening),
         .momentum = TYPED(make_scale)(a->momentum),
         .lr = TYPED(make_scale)(a->lr),
-        .maximize = a->maximize,
+        .sign = a->maximize ? -1 : 1,
         .decays = a->weight_decay != 0,
         .nesterov = a->nesterov,
     };
