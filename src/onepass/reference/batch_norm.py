@@ -72,7 +72,7 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     axes, shape, n = _layout(x, axis)
     centred = _centre(x, mean, shape)
     sum_g = grad_y.sum(axis=axes, dtype=np.float64)
-    sum_g_centred = (grad_y * centred).sum(axis=axes, dtype=np.float64)
+    sum_g_centred = (grad_y.astype(np.float64) * centred).sum(axis=axes)
     if grad_weight is not None:
         grad_weight[...] = sum_g_centred * rstd
     if grad_bias is not None:

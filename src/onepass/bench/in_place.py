@@ -1,0 +1,166 @@
+"""The kernels' work in NumPy by someone who knows `out=`: no temporary arrays, few passes.
+
+Each function takes the arguments of the kernel of its name and returns the function that does the
+work once, with scratch that is kept from call to call.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+
+from .textbook import float_mask, other_axes
+
+
+def sgd_step(params, grads, momentum_buffers, steps, *,
+             lr, momentum, dampening, weight_decay, nesterov, maximize):
+    scratch = [(np.empty_like(p), np.empty_like(p)) for p in params]
+
+    def step():
+        for i, (p, g) in enumerate(zip(params, grads)):
+            a, decayed = scratch[i]
+            if weight_decay:
+                np.multiply(p, weight_decay, out=decayed)
+                decayed += g
+                g = decayed
+            if momentum:
+                v = momentum_buffers[i]
+                v *= momentum
+                v += np.multiply(g, 1 - dampening, out=a) if dampening else g
+                if nesterov:
+                    np.multiply(v, momentum, out=a)
+                    a += g
+                g = a if nesterov else v
+            np.multiply(g, lr, out=a)
+            p -= a
+    return step
+
+
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
+                 lr, alpha, eps, momentum, weight_decay, maximize):
+    scratch = [np.empty_like(p) for p in params]
+
+    def step():
+        for i, (p, g, s, a) in enumerate(zip(params, grads, square_avgs, scratch)):
+            np.multiply(g, g, out=a)
+            a *= 1 - alpha
+            s *= alpha
+            s += a
+            if grad_avgs is None:
+                np.sqrt(s, out=a)
+            else:
+                average = grad_avgs[i]
+                np.multiply(g, 1 - alpha, out=a)
+                average *= alpha
+                average += a
+                np.multiply(average, average, out=a)
+                np.subtract(s, a, out=a)
+                np.maximum(a, 0, out=a)
+                np.sqrt(a, out=a)
+            a += eps
+            np.divide(g, a, out=a)
+            if momentum:
+                momentum_buffers[i] *= momentum
+                momentum_buffers[i] += a
+                np.multiply(momentum_buffers[i], lr, out=a)
+            else:
+                a *= lr
+            p -= a
+    return step
+
+
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+    scratch = [(np.empty_like(p), np.empty_like(p)) for p in params]
+
+    def step():
+        steps[...] += 1
+        for i, (p, g, m, v, t) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, steps.tolist())):
+            a, decayed = scratch[i]
+            if weight_decay and decoupled:
+                p *= 1 - lr * weight_decay
+            elif weight_decay:
+                np.multiply(p, weight_decay, out=decayed)
+                decayed += g
+                g = decayed
+            np.multiply(g, 1 - beta1, out=a)
+            m *= beta1
+            m += a
+            np.multiply(g, g, out=a)
+            a *= 1 - beta2
+            v *= beta2
+            v += a
+            if max_exp_avg_sqs is not None:
+                v = np.maximum(max_exp_avg_sqs[i], v, out=max_exp_avg_sqs[i])
+            root = math.sqrt(1 - beta2**t)
+            np.sqrt(v, out=a)
+            a += eps * root
+            np.divide(m, a, out=a)
+            a *= lr * root / (1 - beta1**t)
+            p -= a
+    return step
+
+
+def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):
+    axes, n = other_axes(x, axis), x.size / x.shape[axis]
+    scratch = np.empty_like(x)
+    if weight is not None:
+        weight, bias = np.expand_dims(weight, axes), np.expand_dims(bias, axes)
+
+    def step():
+        mean = x.mean(axis=axes, keepdims=True)
+        np.subtract(x, mean, out=out)
+        var = np.multiply(out, out, out=scratch).mean(axis=axes, keepdims=True)
+        running_mean[...] = (1 - momentum) * running_mean + momentum * mean.ravel()
+        running_var[...] = (1 - momentum) * running_var + momentum * var.ravel() * n / (n - 1)
+        rstd = 1 / np.sqrt(var + eps)
+        np.multiply(out, rstd if weight is None else rstd * weight, out=out)
+        return out if bias is None else np.add(out, bias, out=out)
+    return step
+
+
+def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, eps, out):
+    axes = other_axes(x, axis)
+
+    def step():
+        scale = weight / np.sqrt(running_var + eps)
+        np.multiply(x, np.expand_dims(scale, axes), out=out)
+        return np.add(out, np.expand_dims(bias - running_mean * scale, axes), out=out)
+    return step
+
+
+def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *, axis, training, out):
+    axes, n = other_axes(x, axis), x.size / x.shape[axis]
+    mean, rstd = (np.expand_dims(a.astype(x.dtype), axes) for a in (mean, rstd))
+    scale = rstd if weight is None else rstd * np.expand_dims(weight, axes)
+    xhat = np.empty_like(x)
+
+    def step():
+        np.subtract(x, mean, out=xhat)
+        np.multiply(xhat, rstd, out=xhat)
+        sum_g = grad_y.sum(axis=axes, keepdims=True)
+        sum_g_xhat = np.multiply(grad_y, xhat, out=out).sum(axis=axes, keepdims=True)
+        if weight is not None:
+            grad_weight[...] = sum_g_xhat.ravel()
+            grad_bias[...] = sum_g.ravel()
+        np.multiply(xhat, sum_g_xhat / n, out=out)
+        np.subtract(grad_y, out, out=out)
+        np.subtract(out, sum_g / n, out=out)
+        return np.multiply(out, scale, out=out)
+    return step
+
+
+def dropout_forward(x, *, p, seed, offset, out):
+    rng = np.random.default_rng(seed)
+    random, kept = np.empty(x.shape, dtype=np.float32), np.empty(x.shape, dtype=bool)
+
+    def step():
+        rng.random(out=random, dtype=np.float32)
+        np.less(random, 1 - p, out=kept)
+        np.multiply(x, kept, out=out)
+        return np.multiply(out, 1 / (1 - p), out=out), kept
+    return step
+
+
+def dropout_backward(grad_y, mask, *, p, out):
+    return partial(np.multiply, grad_y, float_mask(mask, grad_y, p), out=out)

@@ -1,0 +1,158 @@
+/* Runs every kernel on every instruction set that this CPU has and prints, for each, the hash of all
+ * that it wrote: "isa kernel type hash". Equal bits give equal hashes on any CPU and compiler. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+enum { SIZE = 5003, CHANNELS = 13, INNER = 37, OUTER = 7, ARRAYS = 5 };
+
+static uint64_t state;
+
+/* In (-1, 1), the same everywhere. */
+static double draw(void)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)(state >> 11) / 4503599627370496.0 - 1;
+}
+
+static void *array(int type, ptrdiff_t n, double shift, int positive)
+{
+    void *data = malloc((size_t)n * sizeof(double));
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double x = positive ? fabs(draw()) : shift + draw();
+        if (type == FLOAT)
+            ((float *)data)[i] = (float)x;
+        else
+            ((double *)data)[i] = x;
+    }
+    return data;
+}
+
+static void add(uint64_t *hash, const void *data, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        *hash = (*hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
+}
+
+static size_t width(int type)
+{
+    return type == FLOAT ? sizeof(float) : sizeof(double);
+}
+
+static void print(const kernels *k, const char *name, int type, uint64_t hash)
+{
+    printf("%s %s %s %016llx\n", k->isa, name, type == FLOAT ? "float" : "double", (unsigned long long)hash);
+}
+
+static void optimizers(const kernels *k, int type)
+{
+    for (int which = 0; which < 3; which++) {
+        void *a[ARRAYS];
+        void **lists[ARRAYS];
+        state = 1;
+        for (int i = 0; i < ARRAYS; i++) {
+            a[i] = array(type, SIZE, 0, i == 2 || i == 4);
+            lists[i] = &a[i];
+        }
+        ptrdiff_t offsets[2] = {0, SIZE};
+        for (int64_t step = 1; step <= 20; step++) {
+            tensors t = {1, offsets, &step};
+            sgd_args s = {t, lists[0], lists[1], lists[3], 0.01, 0.9, 0, 0.1, true, true};
+            rmsprop_args r = {t, lists[0], lists[1], lists[2], lists[3], lists[4], 0.01, 0.9, 1e-8, 0.9, 0.1, false};
+            adam_args m = {t, lists[0], lists[1], lists[3], lists[2], lists[4], 0.01, 0.9, 0.999, 1e-8, 0.1, false, false};
+            /* In two uneven parts: how a job is divided must not matter. */
+            kernel *task = which == 0 ? k->sgd_step[type] : which == 1 ? k->rmsprop_step[type] : k->adam_step[type];
+            const void *args = which == 0 ? (void *)&s : which == 1 ? (void *)&r : (void *)&m;
+            task(args, 0, 1001 + step);
+            task(args, 1001 + step, SIZE);
+        }
+        uint64_t hash = 14695981039346656037u;
+        for (int i = 0; i < ARRAYS; i++) {
+            add(&hash, a[i], SIZE * width(type));
+            free(a[i]);
+        }
+        print(k, which == 0 ? "sgd_step" : which == 1 ? "rmsprop_step" : "adam_step", type, hash);
+    }
+}
+
+static void dropout(const kernels *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    uint32_t mask[SIZE / 32 + 1];
+    state = 2;
+    void *x = array(type, SIZE, 0, 0), *y = array(type, SIZE, 0, 0);
+    for (int p = 0; p <= 10; p++) {
+        dropout_args a = {SIZE, x, y, mask, p / 10.0, 0x123456789ABCDEF0u, (uint32_t)p};
+        k->dropout_forward[type](&a, 0, SIZE);
+        add(&hash, y, SIZE * width(type));
+        add(&hash, mask, sizeof mask);
+        k->dropout_backward[type](&a, 0, SIZE);
+        add(&hash, y, SIZE * width(type));
+    }
+    free(x);
+    free(y);
+    print(k, "dropout", type, hash);
+}
+
+static void batch_norm(const kernels *k, int type, bool rows)
+{
+    const ptrdiff_t n = OUTER * CHANNELS * INNER;
+    uint64_t hash = 14695981039346656037u;
+    state = 3;
+    void *x = array(type, n, 1000, 0), *g = array(type, n, 0, 0), *y = array(type, n, 0, 0);
+    void *c[6];
+    for (int i = 0; i < 6; i++)
+        c[i] = array(type, CHANNELS, 0, 1);
+    double mean[CHANNELS], rstd[CHANNELS], partial[2 * CHANNELS * (OUTER * INNER / BATCH_NORM_BLOCK_ROWS + 1)];
+    double coefficients[5 * CHANNELS];
+    view first = {x, CHANNELS * INNER, rows ? 1 : INNER, rows ? CHANNELS : 1}, second = first, third = first;
+    second.data = y;
+    third.data = g;
+    batch_norm_args a = {
+        OUTER, CHANNELS, INNER, first, second, third, second, c[0], c[1], c[2], c[3], c[4], c[5],
+        mean, rstd, 0.1, 1e-5, true, partial, coefficients,
+    };
+    ptrdiff_t lines = OUTER * INNER, blocks = (lines - 1) / BATCH_NORM_BLOCK_ROWS + 1;
+    for (int which = 0; which < 3; which++) {
+        if (rows) {
+            if (which != 1)
+                (which ? k->batch_norm_row_sums : k->batch_norm_row_moments)[type](&a, 0, blocks);
+            (which == 0   ? k->batch_norm_merge_moments
+             : which == 1 ? k->batch_norm_prepare_inference
+                          : k->batch_norm_merge_sums)[type](&a, 0, CHANNELS);
+            (which == 2 ? k->batch_norm_grad_rows : k->batch_norm_normalize_rows)[type](&a, 0, lines);
+        } else
+            (which == 0   ? k->batch_norm_forward
+             : which == 1 ? k->batch_norm_inference
+                          : k->batch_norm_backward)[type](&a, 0, CHANNELS);
+        add(&hash, y, (size_t)n * width(type));
+        add(&hash, mean, sizeof mean);
+        add(&hash, rstd, sizeof rstd);
+        for (int i = 0; i < 6; i++)
+            add(&hash, c[i], CHANNELS * width(type));
+    }
+    for (int i = 0; i < 6; i++)
+        free(c[i]);
+    free(x);
+    free(g);
+    free(y);
+    print(k, rows ? "batch_norm_rows" : "batch_norm_channels", type, hash);
+}
+
+int main(void)
+{
+    const kernels *tables[MAX_ISAS];
+    bool runs[MAX_ISAS];
+    int count = list_kernels(tables, runs);
+    for (int i = 0; i < count; i++)
+        for (int type = 0; runs[i] && type < TYPES; type++) {
+            optimizers(tables[i], type);
+            dropout(tables[i], type);
+            batch_norm(tables[i], type, false);
+            batch_norm(tables[i], type, true);
+        }
+    return 0;
+}

@@ -1,0 +1,166 @@
+"""What `onepass.native` promises around its kernels: instruction sets, threads, forks, floating-point mode."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import onepass
+from onepass import native
+
+ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False)
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
+
+
+@pytest.fixture
+def threads():
+    before = native.get_num_threads()
+    yield native.set_num_threads
+    native.set_num_threads(before)
+
+
+def adam_arguments(n):
+    rng = np.random.default_rng(n)
+    arrays = [rng.standard_normal(n, dtype=np.float32) for _ in range(2)]
+    return [[a] for a in arrays] + [[np.zeros(n, np.float32)] for _ in range(2)] + [None, np.zeros(1, np.int64)]
+
+
+def test_instruction_sets_are_listed_best_first():
+    assert native.isas()[-1] in ("baseline", "neon")
+    assert native.isa() in native.isas()
+
+
+def test_an_unknown_instruction_set_is_refused():
+    with pytest.raises(ValueError, match="name must be one of .*, was 'mmx'"):
+        native.use_isa("mmx")
+
+
+def test_max_isa_caps_the_choice():
+    last = native.isas()[-1]
+    done = run_python("import onepass; print(onepass.native.isa())", ONEPASS_MAX_ISA=last)
+    assert done.stdout.split() == [last], done.stderr
+
+
+def test_an_unknown_max_isa_is_an_error():
+    done = run_python("import onepass", ONEPASS_MAX_ISA="sse9")
+    assert "ONEPASS_MAX_ISA must be one of" in done.stderr and "'sse9'" in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({"ONEPASS_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3"),
+        ({"ONEPASS_NUM_THREADS": "", "OMP_NUM_THREADS": "5,2"}, "5"),
+    ],
+)
+def test_the_environment_sets_the_number_of_threads(environment, expected):
+    done = run_python("import onepass; print(onepass.get_num_threads())", **environment)
+    assert done.stdout.split() == [expected], done.stderr
+
+
+def test_a_bad_number_of_threads_in_the_environment_is_an_error():
+    done = run_python("import onepass", ONEPASS_NUM_THREADS="many")
+    assert "ONEPASS_NUM_THREADS must be an integer in [1, " in done.stderr and done.returncode != 0
+
+
+@pytest.mark.parametrize("n, error", [(0, ValueError), (-1, ValueError), (10**6, ValueError), (1.5, TypeError), ("2", TypeError)])
+def test_a_bad_number_of_threads_is_refused(threads, n, error):
+    before = onepass.get_num_threads()
+    with pytest.raises(error, match="^n must be"):
+        onepass.set_num_threads(n)
+    assert onepass.get_num_threads() == before
+
+
+def test_a_call_from_a_second_thread_while_the_pool_is_busy_gives_the_same_bits(threads):
+    threads(2)
+    n = native.thread_threshold() + 1
+    expected = adam_arguments(n)
+    for _ in range(20):
+        native.adam_step(*expected, **ADAM)
+
+    def steps(arguments):
+        for _ in range(20):
+            native.adam_step(*arguments, **ADAM)
+
+    jobs = [adam_arguments(n) for _ in range(3)]
+    callers = [threading.Thread(target=steps, args=(job,)) for job in jobs]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for job in jobs:
+        for arrays, wanted in zip(job[:4], expected):
+            np.testing.assert_array_equal(arrays[0], wanted[0])
+
+
+FORK = """
+import os, sys, warnings
+import numpy as np
+import onepass
+from onepass import native, nn, optim
+
+warnings.simplefilter("ignore", DeprecationWarning)  # OpenBLAS has threads of its own at the fork
+n = native.thread_threshold() + 1
+onepass.set_num_threads(2)
+parameter, gradient = np.zeros(n, np.float32), np.ones(n, np.float32)
+optimizer = optim.Adam([parameter])
+optimizer.step([gradient])
+child = os.fork()
+if child == 0:
+    assert onepass.get_num_threads() == 1
+    for threads in 1, 2:
+        onepass.set_num_threads(threads)
+        optimizer.step([gradient])
+    os._exit(0 if (parameter < -2.9e-3).all() else 3)
+_, status = os.waitpid(child, 0)
+optimizer.step([gradient])
+print(status, onepass.get_num_threads(), bool((parameter < -1.9e-3).all()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_trains_and_exits():
+    done = run_python(FORK)
+    assert done.stdout.split() == ["0", "2", "True"], done.stderr
+
+
+MODE = """
+import sys
+import numpy as np
+import onepass
+from onepass import native
+
+n = native.thread_threshold() + 1
+onepass.set_num_threads(2)
+onepass.optim.Adam([np.ones(n, np.float32)]).step([np.ones(n, np.float32)])
+tiny = sys.float_info.min
+print(tiny / 2 != 0, np.float32(1e-38) * np.float32(0.1) != 0)
+"""
+
+
+def test_subnormal_numbers_survive_import_and_use():
+    assert run_python(MODE).stdout.split() == ["True", "True"]
+
+
+def test_importing_needs_numpy_alone():
+    done = run_python("import sys, onepass; print({'rich', 'matplotlib', 'sklearn', 'scipy', 'threadpoolctl'} & set(sys.modules))")
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_stream_refuses_arrays_of_different_length():
+    with pytest.raises(ValueError, match=r"updates\[0\] must have 40 bytes"):
+        native.stream([np.zeros(10, np.float32)], [np.zeros(11, np.float32)], [])
+
+
+def test_stream_refuses_no_arrays():
+    with pytest.raises(ValueError, match="1 to 16 arrays"):
+        native.stream([], [], [])

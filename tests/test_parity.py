@@ -1,0 +1,340 @@
+"""Same bits: every kernel against its reference, and against itself on other instruction sets and threads."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onepass import native, reference
+from onepass.bench.cases import CASES, find, merge
+
+BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
+ELEMENTWISE = [case for case in CASES if case not in BATCH_NORMS]
+STEPS = [case for case in CASES if case.kernel.endswith("_step")]
+SIZES = [0, 1, 7, 8, 9, 63, 64, 65, 1003]
+ABOVE_THRESHOLD = native.thread_threshold() + 1
+GUARD, FENCE = 16, 77  # elements on either side of an array, and their value
+
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+
+
+def each(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    isa, threads = native.isa(), native.get_num_threads()
+    yield
+    native.use_isa(isa)
+    native.set_num_threads(threads)
+
+
+def each_native(counts=(1, 2)):
+    """Set up every instruction set and thread count in turn, yielding its name."""
+    for isa in native.isas():
+        for threads in counts:
+            native.use_isa(isa)
+            native.set_num_threads(threads)
+            yield f"{isa}, {threads} threads"
+
+
+def arguments_of(case, size, dtype, special=False):
+    rng = np.random.default_rng(size)
+    arguments = case.arguments(size, dtype, rng)
+    if special:
+        for array in flat(arguments):
+            sprinkle(array, rng)
+    if "out" in arguments:
+        arguments["out"].fill(np.nan)
+    return arguments
+
+
+def flat(value):
+    """All arrays in a dict, list, tuple or result, in order."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    return [array for part in value for array in flat(part)] if hasattr(value, "__iter__") else []
+
+
+def sprinkle(array, rng):
+    """Put what is rare among random numbers into a third of a float array."""
+    if array.dtype.kind == "f":
+        info = np.finfo(array.dtype)
+        tiny, one = info.tiny, array.dtype.type(1)
+        special = [np.nan, np.inf, 0, one, tiny, tiny / 2, np.nextafter(0, one), np.sqrt(tiny), info.max]
+        special = np.array(special, dtype=array.dtype)
+        chosen = rng.random(array.shape) < 1 / 3
+        array[chosen] = rng.choice(np.concatenate([special, -special]), chosen.sum())
+
+
+def guarded(value, offset):
+    """A copy with fences on both sides, `offset` elements after where NumPy would align it."""
+    if isinstance(value, list):
+        return [guarded(part, offset) for part in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    buffer = np.full(value.size + 2 * GUARD, FENCE, dtype=value.dtype)
+    view = buffer[GUARD + offset:][: value.size].reshape(value.shape)
+    view[...] = value
+    return view
+
+
+def outcome(backend, case, arguments, offset=0):
+    """All arrays after a call on copies of the arguments: these copies, then the results."""
+    copies = {name: guarded(value, offset) for name, value in arguments.items()}
+    with np.errstate(all="ignore"):
+        result = getattr(backend, case.kernel)(**copies)
+    for array in flat(copies):
+        before, after = array.base[: GUARD + offset], array.base[GUARD + offset + array.size:]
+        assert (before == FENCE).all() and (after == FENCE).all(), "written outside an array"
+    return flat(copies) + flat(result)
+
+
+def assert_same_bits(actual, expected, where):
+    assert len(actual) == len(expected)
+    for number, (a, b) in enumerate(zip(actual, expected)):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(bits(a), bits(b), err_msg=f"array {number} on {where}")
+
+
+def bits(array):
+    if array.dtype.kind == "f":  # which NaN it is may differ between CPUs
+        array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
+    return array.view(f"u{array.itemsize}")
+
+
+def assert_native_is_the_reference(case, arguments, offset=0):
+    expected = outcome(reference, case, arguments)
+    for where in each_native():
+        assert_same_bits(outcome(native, case, arguments, offset), expected, where)
+
+
+@each(ELEMENTWISE)
+@each_dtype
+@pytest.mark.parametrize("size", [*SIZES, pytest.param(ABOVE_THRESHOLD, id="above threshold")])
+def test_elementwise(case, dtype, size):
+    assert_native_is_the_reference(case, arguments_of(case, size, dtype))
+
+
+@each(ELEMENTWISE)
+@each_dtype
+@pytest.mark.parametrize("size", SIZES)
+def test_rare_numbers_in_misaligned_arrays(case, dtype, size):
+    assert_native_is_the_reference(case, arguments_of(case, size, dtype, special=True), offset=1)
+
+
+@each(STEPS)
+@each_dtype
+@pytest.mark.parametrize("change", [{"maximize": True}, {"weight_decay": 1e-30}, {"lr": 1e-30}, {"steps": 0}],
+                         ids=str)
+def test_other_options(case, dtype, change):
+    arguments = arguments_of(case, 1003, dtype, special=True) | change
+    arguments["steps"] = np.array(arguments["steps"], dtype=np.int64).reshape(1)
+    assert_native_is_the_reference(case, arguments)
+
+
+@each(STEPS)
+@each_dtype
+def test_lists_of_many_shapes_with_missing_gradients(case, dtype):
+    arguments = merge([arguments_of(case, size, dtype) for size in [*SIZES, 1, 60]])
+    arguments["steps"] += np.arange(len(arguments["steps"]))
+    for name, arrays in arguments.items():
+        if isinstance(arrays, list):
+            arguments[name] = [*arrays[:-2], arrays[-2].reshape(()), arrays[-1].reshape(3, 4, 5)]
+    arguments["grads"][2] = None
+    assert_native_is_the_reference(case, arguments)
+
+
+@each_dtype
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.1, 0.25, 0.5, 0.75, 1 - 2**-53, 1.0])
+def test_dropout_probabilities(dtype, p):
+    case = find("dropout_forward p=0.5")
+    arguments = arguments_of(case, 1003, dtype, special=True)
+    arguments |= {"p": p, "seed": 2**64 - 1, "offset": 2**32 - 1}
+    assert_native_is_the_reference(case, arguments)
+
+
+@each([find("dropout_forward p=0.2"), find("dropout_backward p=0.5")])
+@each_dtype
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_dropout_in_memory_order(case, dtype, order, in_place):
+    def call(backend):
+        arguments = arguments_of(case, 7 * 11 * 13, dtype)
+        name = next(iter(arguments))
+        x = arguments[name].reshape(7, 11, 13).transpose(order)
+        arguments |= {name: x, "out": x if in_place else None}
+        result = getattr(backend, case.kernel)(**arguments)
+        y = result[0] if isinstance(result, tuple) else result
+        assert y.strides == x.strides and (y is x) == in_place
+        return [x, *flat(result)]
+
+    expected = call(reference)
+    for where in each_native():
+        assert_same_bits(call(native), expected, where)
+
+
+def assert_native_is_always_the_same(call, counts=(1, 2, 3)):
+    expected = None
+    for where in each_native(counts):
+        actual = call()
+        if expected is not None:
+            assert_same_bits(actual, expected, where)
+        expected = actual
+
+
+@each(BATCH_NORMS)
+@each_dtype
+@pytest.mark.parametrize("size", [*SIZES, pytest.param(ABOVE_THRESHOLD, id="above threshold")])
+def test_batch_norm(case, dtype, size):
+    arguments = arguments_of(case, size, dtype)
+    for offset in (0, 1) if size < ABOVE_THRESHOLD else (1,):
+        assert_native_is_always_the_same(lambda: outcome(native, case, arguments, offset))
+
+
+@each(BATCH_NORMS)
+@each_dtype
+def test_batch_norm_of_rare_numbers(case, dtype):
+    arguments = arguments_of(case, 1003, dtype, special=True)
+    assert_native_is_always_the_same(lambda: outcome(native, case, arguments))
+
+
+def same_order(x, axis):
+    return x.copy()
+
+
+def other_order(x, axis):
+    if x.ndim == 2:
+        return np.asfortranarray(x)
+    other = -1 if axis == 1 else 1
+    return np.moveaxis(np.moveaxis(x, axis, other).copy(), other, axis)
+
+
+def every_second_row(x, axis):
+    buffer = np.full((2 * len(x), *x.shape[1:]), np.nan, dtype=x.dtype)
+    buffer[::2] = x
+    return buffer[::2]
+
+
+def last_columns(x, axis):
+    buffer = np.full((*x.shape[:-1], x.shape[-1] + 3), np.nan, dtype=x.dtype)
+    buffer[..., 3:] = x
+    return buffer[..., 3:] if x.ndim == 2 else x.copy()
+
+
+LAYOUTS = [same_order, other_order, every_second_row, last_columns]
+SHAPES = [((1003, 31), 1), ((300, 70), -1), ((2, 1), 1), ((7, 5, 11), 1), ((7, 11, 5), -1),
+          ((5, 3, 17, 13), 1), ((5, 17, 13, 3), -1), ((3, 4, 2, 5, 3), 1), ((3, 2, 5, 3, 4), -1)]
+
+
+def batch_norm_calls(shape, axis, dtype, layout, affine, mean=0.0, std=1.0):
+    """x and grad_y in a layout, weight and bias, and a call of each kernel on them."""
+    rng = np.random.default_rng(1)
+    x = layout((mean + std * rng.standard_normal(shape)).astype(dtype), axis)
+    grad_y = layout(rng.standard_normal(shape, dtype=dtype), axis)
+    vectors = rng.standard_normal((4, x.shape[axis]), dtype=dtype)
+    weight, bias = vectors[:2] if affine else (None, None)
+    running = vectors[2], vectors[3] ** 2
+    wide = x.astype(np.float64)
+    axes = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    batch = wide.mean(axes), 1 / np.sqrt(wide.var(axes) + 1e-5)
+
+    def forward(backend):
+        copies = [r.copy() for r in running]
+        return flat(backend.batch_norm_forward(
+            x, weight, bias, *copies, axis=axis, momentum=0.1, eps=1e-5)) + copies
+
+    def inference(backend):
+        return [backend.batch_norm_inference(x, weight, bias, *running, axis=axis, eps=1e-5)]
+
+    def backward(backend, training=True):
+        grads = np.full((2, x.shape[axis]), np.nan, dtype=dtype)
+        return [backend.batch_norm_backward(
+            grad_y, x, weight, *batch, *grads, axis=axis, training=training), grads]
+
+    return x, grad_y, weight, bias, running, (forward, inference, backward)
+
+
+@each_dtype
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_layouts(shape, axis, dtype, layout, affine):
+    forward, inference, backward = batch_norm_calls(shape, axis, dtype, layout, affine)[-1]
+    assert_native_is_always_the_same(lambda: forward(native), (1,))
+    assert_native_is_always_the_same(lambda: inference(native), (1,))
+    for training in (True, False):
+        assert_native_is_always_the_same(lambda: backward(native, training), (1,))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (1000, 0.1)])
+def test_batch_norm_accuracy(kernels, shape, axis, layout, affine, mean, std):
+    x, grad_y, weight, bias, running, calls = batch_norm_calls(
+        shape, axis, np.float32, layout, affine, mean, std)
+    (y, saved_mean, saved_rstd, *new_running), (inferred,), (grad_x, (grad_weight, grad_bias)) = (
+        call(kernels) for call in calls)
+    axes = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    n = x.size // x.shape[axis]
+    eps = np.finfo(np.float32).eps
+
+    def along(vector):
+        return np.expand_dims(np.asarray(vector, dtype=np.float64), axes)
+
+    def average(values):
+        return values.mean(axes, keepdims=True)
+
+    x, g = x.astype(np.float64), grad_y.astype(np.float64)
+    w, b = (along(vector) if affine else np.float64(default) for vector, default in ((weight, 1), (bias, 0)))
+    rstd = 1 / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    xhat = (x - average(x)) * rstd
+    assert_within(y, xhat * w + b, 4 * eps * (abs(xhat * w) + abs(b)))
+    slope = average(g * xhat)
+    assert_within(grad_x, rstd * w * (g - average(g) - xhat * slope),
+                  4 * eps * abs(rstd * w) * (abs(g) + abs(average(g)) + abs(xhat * slope)))
+    inferred_xhat = (x - along(running[0])) / np.sqrt(along(running[1]) + 1e-5)
+    assert_within(inferred, inferred_xhat * w + b, 4 * eps * (abs(inferred_xhat * w) + abs(b)))
+    # The sums are held to the bound that any order of summation keeps: n roundings of n terms.
+    assert_within(grad_bias, g.sum(axes), n * eps * abs(g).sum(axes))
+    assert_within(grad_weight, (g * xhat).sum(axes), n * eps * abs(g * xhat).sum(axes))
+    for old, new, batch in zip(running, new_running, (x.mean(axes), x.var(axes) * n / (n - 1))):
+        assert_within(new, 0.9 * old.astype(np.float64) + 0.1 * batch, 4 * eps * (abs(old) + abs(batch)))
+    np.testing.assert_allclose(saved_rstd, rstd.ravel(), rtol=eps)
+    assert_within(saved_mean, x.mean(axes), eps * abs(x).mean(axes))
+
+
+def assert_within(actual, expected, bound):
+    error = abs(actual.astype(np.float64) - expected)
+    assert (error <= bound).all(), f"error {(error / bound).max():.3g} times the bound"
+
+
+@each([case for case in BATCH_NORMS if case.options == ""])
+@each_dtype
+def test_batch_norm_in_place_or_in_a_new_array(case, dtype):
+    source = "grad_y" if case.kernel == "batch_norm_backward" else "x"
+
+    def call(out):
+        arguments = arguments_of(case, 1003, dtype)
+        arguments["out"] = arguments[source] if out is source else arguments["out"] if out else None
+        return flat(getattr(native, case.kernel)(**arguments))
+
+    for where in each_native():
+        assert_same_bits(call(source), call("own"), where)
+        assert_same_bits(call(None), call("own"), where)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3).map(lambda sides: (2, *sides)),
+    axis=st.sampled_from([1, -1]),
+    layout=st.sampled_from(LAYOUTS),
+    affine=st.booleans(),
+)
+def test_batch_norm_of_any_shape(shape, axis, layout, affine):
+    for call in batch_norm_calls(shape, axis, np.float32, layout, affine)[-1]:
+        assert_native_is_always_the_same(lambda: call(native), (1,))
