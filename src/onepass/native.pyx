@@ -153,17 +153,6 @@ cdef double number(object value, str name, double low, double high, bint open_en
     raise ValueError(f"{name} must be finite and >= {low:g}, was {value!r}")
 
 
-cdef double finite(object value, str name) except? -1:
-    cdef double x
-    try:
-        x = value
-    except TypeError:
-        raise TypeError(f"{name} must be a number, was {type(value).__name__}") from None
-    if not isfinite(x):
-        raise ValueError(f"{name} must be finite, was {value!r}")
-    return x
-
-
 cdef uint64_t integer(object value, str name, object limit) except? 1:
     try:
         whole = value.__index__()
@@ -306,7 +295,8 @@ cdef class Table:
     def __dealloc__(self):
         free(self.memory)
 
-    cdef int fill(self, tuple names, tuple lists, object steps) except -1:
+    cdef int fill(self, tuple names, tuple lists, int required, object steps) except -1:
+        """Only the lists from number `required` on may be None."""
         cdef Py_ssize_t n, i, stretches = 0, found, other = 0, active = 0
         cdef int k
         cdef ptrdiff_t *offsets
@@ -315,7 +305,8 @@ cdef class Table:
         cdef stretch *memory
         cdef cnp.ndarray array, param
         cdef tuple arrays, params
-        self.lists = tuple([None if items is None else as_tuple(items, name) for items, name in zip(lists, names)])
+        self.lists = tuple([None if items is None and k >= required else as_tuple(items, names[k])
+                            for k, items in enumerate(lists)])
         params = self.lists[0]
         n = len(params)
         for k in range(1, LISTS):
@@ -406,9 +397,10 @@ cdef tuple as_tuple(object items, str name):
     raise TypeError(f"{name} must be a list of arrays, was {type(items).__name__}")
 
 
-cdef int check_presence(object items, bint wanted, str name, str option) except -1:
-    if (items is not None) != wanted:
-        raise ValueError(f"{name} must be {'a list of arrays' if wanted else 'None'} when {option}")
+cdef int check_momentum_buffers(object buffers, double momentum) except -1:
+    if (buffers is None) != (momentum == 0):
+        raise ValueError(f"momentum_buffers must be {'None' if momentum == 0 else 'a list of arrays'} "
+                         f"when momentum is {momentum:g}")
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
@@ -417,14 +409,14 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
     cdef Table t = Table.__new__(Table)
     a.lr = number(lr, "lr", 0, 1e308)
     a.momentum = number(momentum, "momentum", 0, 1e308)
-    a.dampening = finite(dampening, "dampening")
+    a.dampening = number(dampening, "dampening", 0, 1e308)
     a.weight_decay = number(weight_decay, "weight_decay", 0, 1e308)
     a.nesterov = nesterov
     a.maximize = maximize
     if nesterov and (a.momentum == 0 or a.dampening != 0):
         raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
-    check_presence(momentum_buffers, a.momentum != 0, "momentum_buffers", f"momentum is {momentum!r}")
-    t.fill(("params", "grads", "momentum_buffers"), (params, grads, momentum_buffers), steps)
+    check_momentum_buffers(momentum_buffers, a.momentum)
+    t.fill(("params", "grads", "momentum_buffers"), (params, grads, momentum_buffers), 2, steps)
     a.tensors = t.tensors
     a.params, a.grads, a.momentum_buffers = t.arrays[0], t.arrays[1], t.arrays[2]
     t.run(table.sgd_step, &a)
@@ -440,9 +432,9 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
     a.momentum = number(momentum, "momentum", 0, 1e308)
     a.weight_decay = number(weight_decay, "weight_decay", 0, 1e308)
     a.maximize = maximize
-    check_presence(momentum_buffers, a.momentum != 0, "momentum_buffers", f"momentum is {momentum!r}")
+    check_momentum_buffers(momentum_buffers, a.momentum)
     t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers"),
-           (params, grads, square_avgs, grad_avgs, momentum_buffers), steps)
+           (params, grads, square_avgs, grad_avgs, momentum_buffers), 3, steps)
     a.tensors = t.tensors
     a.params, a.grads, a.square_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
     a.grad_avgs, a.momentum_buffers = t.arrays[3], t.arrays[4]
@@ -461,7 +453,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
     a.decoupled = decoupled
     a.maximize = maximize
     t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
-           (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), steps)
+           (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), 4, steps)
     a.tensors = t.tensors
     a.params, a.grads, a.exp_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
     a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[3], t.arrays[4]

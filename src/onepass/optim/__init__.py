@@ -1,0 +1,8 @@
+"""Optimizers that update NumPy arrays in place; names, defaults and meanings are PyTorch's."""
+
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .rmsprop import RMSProp
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp"]

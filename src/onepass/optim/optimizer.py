@@ -1,0 +1,277 @@
+import importlib
+import operator
+
+import numpy as np
+
+from .. import native
+from .checks import check_keys, check_like, check_overlap, check_param, check_same, step_count
+
+
+class Optimizer:
+    """What all optimizers share: parameter groups, their state, and the step. Use a subclass.
+
+    params : the arrays to update in place, float32 or float64, of any shape, contiguous, writable,
+        no two sharing memory. A list; or a dict of name -> array; or a list of groups, dicts whose
+        "params" is such a list or dict and whose other entries are options for this group alone.
+    defaults : dict of the options of groups that do not set them
+
+    `param_groups` is the list of groups. Options may be changed between steps, and an array may be
+    replaced by another one of its shape, dtype and memory order, which inherits its state.
+
+    TypeError or ValueError says what is wrong before anything is modified.
+    """
+
+    kernels = native
+
+    def __init__(self, params, defaults):
+        self.defaults = defaults
+        self.param_groups = []
+        self._calls = []
+        self._sizes = []  # of the groups
+        self._keys = {}  # a parameter's name or, without names, its position, in order
+        self._named = False
+        self._checked = []
+        if not isinstance(params, (dict, np.ndarray)):
+            params = list(params)
+        if not isinstance(params, np.ndarray) and not params:
+            raise ValueError("optimizer got an empty parameter list")
+        has_groups = isinstance(params, list) and isinstance(params[0], dict)
+        for group in params if has_groups else [{"params": params}]:
+            self.add_param_group(group)
+
+    def step(self, grads):
+        """Update every parameter by its gradient, in one kernel call for each group and dtype.
+
+        grads : list of gradients in the order of the parameters over all groups; or dict of
+            name -> gradient if the parameters have names. Each has the shape, dtype and memory
+            order of its parameter. Where one is None, or its name is missing, the parameter, its
+            state and its step count stay as they are.
+        """
+        grads = self._in_order(grads)
+        if len(self.param_groups) != len(self._sizes):
+            raise ValueError(f"param_groups must keep its {len(self._sizes)} groups: use add_param_group")
+        work = []
+        for call in self._calls:
+            group = self.param_groups[call.group]
+            if not _identical(call.options, group.values()):
+                self._prepare(call, group)
+            work.append((call, group, self._params(call, group), self._take(grads, call.order)))
+        if len(work) > 1 or self.kernels is not native:
+            # One native call checks all its arrays before it modifies any. Several, or another
+            # backend's, are checked here, once for as long as the arrays are the same objects.
+            arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
+            if not _identical(arrays, self._checked):
+                self._check(work)
+                self._checked = arrays
+        for call, group, params, grads in work:
+            try:
+                self._run(group, params, grads, call.steps, call.state)
+            except (TypeError, ValueError):
+                self._check(work)  # says the same in the caller's names
+                raise
+
+    def add_param_group(self, group):
+        """Add a group: a dict of "params", a list or dict of arrays, and of options of its own."""
+        index, first = len(self.param_groups), len(self._keys)
+        if not isinstance(group, dict) or "params" not in group:
+            raise TypeError(f"parameter group {index} must be a dict with 'params'")
+        options = {**self.defaults, **group}
+        params, named = group["params"], isinstance(group["params"], dict)
+        if isinstance(params, np.ndarray):
+            raise TypeError("params must be a list or dict of arrays, was one array: write [array]")
+        params = params if named else list(params)
+        if params and first and named != self._named:
+            raise ValueError("params must be dicts in all groups or in none")
+        keys = list(params) if named else list(range(first, first + len(params)))
+        options["params"] = list(params.values()) if named else params
+        if named:
+            options["param_names"] = keys
+        check_keys(f"parameter group {index}", options, self._options(named))
+        self._check_options(options)
+        for key, param in zip(keys, options["params"]):
+            check_param(f"params[{key!r}]", param)
+            if key in self._keys:
+                raise ValueError(f"params[{key!r}] must be in one group only")
+        others = [param for other in self.param_groups for param in other["params"]]
+        arrays = zip([*self._keys, *keys], [*others, *options["params"]])
+        check_overlap([(f"params[{key!r}]", param) for key, param in arrays])
+
+        self.param_groups.append(options)
+        self._sizes.append(len(keys))
+        self._keys.update(dict.fromkeys(keys))
+        self._named = named if keys else self._named
+        for dtype in dict.fromkeys(param.dtype for param in options["params"]):
+            members = [i for i, param in enumerate(options["params"]) if param.dtype == dtype]
+            self._calls.append(_Call(index, members, [first + i for i in members], dtype))
+        for call in self._calls:
+            if call.group == index:
+                self._prepare(call, options)
+
+    def state_dict(self):
+        """A copy of all options and state, in dicts and lists as PyTorch's are::
+
+            {"state": {0: {"step": 7, "exp_avg": array, ...}, ...},
+             "param_groups": [{"lr": 0.001, ..., "params": [0, 1, ...]}, ...]}
+
+        The integers are positions in the order of the parameters over all groups. If these have
+        names, a group lists them as "param_names".
+        """
+        state = {}
+        for call in self._calls:
+            for k, i in enumerate(call.order):
+                arrays = {name: kind[k].copy("K") for name, kind in call.state.items()}
+                state[i] = {"step": int(call.steps[k]), **arrays}
+        groups, first = [], 0
+        for group, size in zip(self.param_groups, self._sizes):
+            groups.append({**group, "params": list(range(first, first + size))})
+            if "param_names" in group:
+                groups[-1]["param_names"] = list(group["param_names"])
+            first += size
+        return {"state": {i: state[i] for i in sorted(state)}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict):
+        """Take over a copy of what `state_dict` returned, here or in another process.
+
+        Groups, parameters, names, shapes and dtypes must be the same here as there.
+        """
+        check_keys("state_dict", state_dict, ("state", "param_groups"))
+        mine, states, loaded = self.state_dict(), state_dict["state"], state_dict["param_groups"]
+        check_keys("state_dict['state']", states, mine["state"])
+        if len(loaded) != len(self._sizes):
+            raise ValueError(f"state_dict has {len(loaded)} parameter groups, must have {len(self._sizes)}")
+        groups = []
+        for i, (group, here) in enumerate(zip(loaded, mine["param_groups"])):
+            name = f"state_dict['param_groups'][{i}]"
+            check_keys(name, group, here)
+            members = {key: here[key] for key in here if key not in self.defaults}
+            for key, value in members.items():
+                if list(group[key]) != value:
+                    raise ValueError(f"{name}[{key!r}] must be {value}, was {group[key]}")
+            groups.append({**group, **members, "params": self.param_groups[i]["params"]})
+            self._check_options(groups[i])
+        loaded = [self._load(call, groups[call.group], states) for call in self._calls]
+        self.param_groups[:] = groups
+        for call, (steps, state) in zip(self._calls, loaded):
+            call.steps, call.state = steps, state
+
+    def set_backend(self, module):
+        """Compute with the kernels of `module`, such as `onepass.reference`. Returns self."""
+        self.kernels = module
+        return self
+
+    def __getstate__(self):
+        state = {**self.__dict__, "_checked": []}
+        if "kernels" in state:
+            state["kernels"] = self.kernels.__name__  # modules do not pickle
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if "kernels" in state:
+            self.kernels = importlib.import_module(state["kernels"])
+
+    def __repr__(self):
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        return "\n".join([*lines, ")"])
+
+    def _check_options(self, options):
+        """Raise if an option is wrong; make numbers floats."""
+        raise NotImplementedError
+
+    def _state_names(self, options):
+        """Dict of name -> whether these options need it, for every kind of state array there is."""
+        raise NotImplementedError
+
+    def _run(self, group, params, grads, steps, state):
+        """Call the kernel."""
+        raise NotImplementedError
+
+    def _options(self, named):
+        return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)
+
+    def _in_order(self, grads):
+        if isinstance(grads, dict):
+            if not self._named:
+                raise TypeError("grads must be a list, was a dict: the parameters were given without names")
+            if not grads.keys() <= self._keys.keys():
+                unknown = next(key for key in grads if key not in self._keys)
+                valid = ", ".join(map(repr, self._keys))
+                raise ValueError(f"grads has an unknown name {unknown!r}; valid are {valid}")
+            return [grads.get(key) for key in self._keys]
+        if isinstance(grads, np.ndarray):
+            raise TypeError("grads must be a list or dict of arrays, was one array: write [array]")
+        grads = grads if isinstance(grads, list) else list(grads)
+        if len(grads) != len(self._keys):
+            raise ValueError(f"grads must have length {len(self._keys)}, as the parameters, was {len(grads)}")
+        return grads
+
+    def _params(self, call, group):
+        params, size = group["params"], self._sizes[call.group]
+        if len(params) != size:
+            raise ValueError(f"param_groups[{call.group}]['params'] must keep its length {size}, "
+                             f"was {len(params)}: use add_param_group")
+        return self._take(params, call.members)
+
+    def _take(self, arrays, positions):
+        return arrays if len(self._calls) == 1 else [arrays[i] for i in positions]
+
+    def _prepare(self, call, group):
+        """Check the group's options, and allocate the state arrays that they now need."""
+        check_keys(f"param_groups[{call.group}]", group, self._options(self._named))
+        self._check_options(group)
+        for name, needed in self._state_names(group).items():
+            if needed and name not in call.state:
+                call.state[name] = [np.zeros_like(param, subok=False) for param in self._params(call, group)]
+        call.options = list(group.values())
+
+    def _check(self, work):
+        keys, written, read = list(self._keys), [], []
+        for call, _, params, grads in work:
+            for k, (i, param, grad) in enumerate(zip(call.order, params, grads)):
+                name = f"params[{keys[i]!r}]"
+                check_param(name, param)
+                if param.dtype != call.dtype:
+                    raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
+                for state_name, arrays in call.state.items():
+                    check_like(name, param, f"its {state_name}", arrays[k])
+                written.append((name, param))
+                if grad is not None:
+                    read.append((f"grads[{keys[i]!r}]", grad))
+                    check_like(read[-1][0], grad, name, param)
+        check_overlap(written, read)
+
+    def _load(self, call, options, states):
+        """The step counts and the state arrays of one call from the "state" of a state_dict."""
+        keys, first = list(self._keys), states[call.order[0]]
+        names = [name for name, needed in self._state_names(options).items()
+                 if needed or isinstance(first, dict) and name in first]
+        steps, state = np.zeros_like(call.steps), {name: [] for name in names}
+        for k, (i, param) in enumerate(zip(call.order, self._params(call, options))):
+            entry = f"state_dict['state'][{i}]"
+            check_keys(entry, states[i], ("step", *names))
+            steps[k] = step_count(f"{entry}['step']", states[i]["step"])
+            for name in names:
+                check_same(f"{entry}[{name!r}]", states[i][name], f"params[{keys[i]!r}]", param)
+                state[name].append(np.empty_like(param, subok=False))
+                state[name][k][...] = states[i][name]
+        return steps, state
+
+
+class _Call:
+    """What one kernel call updates: the parameters of one dtype in one group, and their state."""
+
+    def __init__(self, group, members, order, dtype):
+        self.group = group  # position in param_groups
+        self.members = members  # positions in the group's "params"
+        self.order = order  # positions in the order of the parameters over all groups
+        self.dtype = dtype
+        self.steps = np.zeros(len(members), dtype=np.int64)
+        self.state = {}  # name of a kind of state -> its arrays
+        self.options = []  # the group's values when they were last checked
+
+
+def _identical(a, b):
+    return len(a) == len(b) and all(map(operator.is_, a, b))

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+OPTIONS = {
+    "lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False
+}
+
+
+def textbook(p, grads, lrs, momentum, dampening, weight_decay, nesterov, maximize):
+    """SGD on one number in double precision: p and the velocity after all gradients."""
+    v = None
+    for g, lr in zip(grads, lrs, strict=True):
+        g = -g if maximize else g
+        g = g + weight_decay * p
+        if momentum:
+            v = g if v is None else momentum * v + (1 - dampening) * g
+            g = g + momentum * v if nesterov else v
+        p = p - lr * g
+    return p, v
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", [
+    {},
+    {"weight_decay": 0.1},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "dampening": 0.9},
+    {"momentum": 0.9, "nesterov": True, "maximize": True},
+    {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.1, "maximize": True},
+], ids=str)
+def test_formula(kernels, dtype, options):
+    options = {**OPTIONS, **options}
+    lrs = [0.1] * 5 + [0.03] * 5
+    rng = np.random.default_rng(1)
+    param = rng.uniform(-1, 1, 37).astype(dtype)
+    grads = rng.uniform(-1, 1, (len(lrs), 37)).astype(dtype)
+    rest = {name: value for name, value in options.items() if name != "lr"}
+    p, v = np.array([
+        textbook(float(param[i]), grads[:, i].astype(np.float64), lrs, **rest) for i in range(37)
+    ], dtype=np.float64).T
+    velocities = [np.zeros(37, dtype)] if options["momentum"] else None
+    steps = np.zeros(1, np.int64)
+    for lr, grad in zip(lrs, grads):
+        kernels.sgd_step([param], [grad], velocities, steps, **{**options, "lr": lr})
+    # At most 8 operations and rounded scalars a step, on numbers below the largest velocity, 1 / (1 - 0.9).
+    tolerance = len(lrs) * 8 * np.finfo(dtype).eps * 10
+    np.testing.assert_allclose(param, p, rtol=0, atol=tolerance)
+    if velocities:
+        np.testing.assert_allclose(velocities[0], v, rtol=0, atol=tolerance)
+    assert steps.tolist() == [10]
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.9])
+def test_first_velocity_is_the_gradient_whatever_the_buffer_held(kernels, dampening):
+    param, grad = np.ones(3, np.float32), np.array([1.0, -2.0, 0.5], np.float32)
+    velocity, steps = np.full(3, np.nan, np.float32), np.zeros(1, np.int64)
+    options = {**OPTIONS, "lr": 0.5, "momentum": 0.9, "dampening": dampening}
+    kernels.sgd_step([param], [grad], [velocity], steps, **options)
+    assert velocity.tolist() == [1.0, -2.0, 0.5]
+    assert param.tolist() == [0.5, 2.0, 0.75]
+    kernels.sgd_step([param], [None], [velocity], steps, **options)
+    assert steps.tolist() == [1]
+
+
+def test_each_tensor_has_its_own_first_step(kernels):
+    params = [np.zeros(2, np.float32), np.zeros(2, np.float32)]
+    grads = [np.ones(2, np.float32), np.ones(2, np.float32)]
+    velocities, steps = [np.zeros(2, np.float32), np.zeros(2, np.float32)], np.zeros(2, np.int64)
+    options = {**OPTIONS, "momentum": 0.5, "dampening": 0.5}
+    kernels.sgd_step(params, [grads[0], None], velocities, steps, **options)
+    kernels.sgd_step(params, grads, velocities, steps, **options)
+    assert steps.tolist() == [2, 1]
+    assert [v.tolist() for v in velocities] == [[1.0, 1.0], [1.0, 1.0]]
+    grads[0][...] = 3
+    kernels.sgd_step(params, grads, velocities, steps, **options)
+    assert [v.tolist() for v in velocities] == [[2.0, 2.0], [1.0, 1.0]]
+
+
+def test_lr_zero_moves_the_velocity_only(kernels):
+    param, velocity, steps = np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(1, np.int64)
+    options = {**OPTIONS, "lr": 0.0, "momentum": 0.9}
+    kernels.sgd_step([param], [np.full(3, 2.0, np.float32)], [velocity], steps, **options)
+    assert param.tolist() == [1.0] * 3 and velocity.tolist() == [2.0] * 3
