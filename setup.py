@@ -1,7 +1,8 @@
 """Builds `onepass.native`: one static library for each instruction set, and the extension that holds them all.
 
 `python setup.py build_ext --inplace` is the development loop: only what changed is compiled again.
-ONEPASS_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`.
+ONEPASS_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`; without it the
+extension is stripped.
 """
 
 import os
@@ -31,9 +32,10 @@ ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})
 
 EXTRA = shlex.split(os.environ.get("ONEPASS_CFLAGS", ""))
 CFLAGS = [
-    "-O3", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
+    "-O3", "-g0", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *EXTRA,
 ]  # fmt: skip
+LDFLAGS = ["-pthread", *(EXTRA or (["-Wl,-s"] if sys.platform == "linux" else []))]
 HEADERS = sorted(path.as_posix() for path in Path("csrc").rglob("*.h"))
 FORBIDDEN = {
     "-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-fassociative-math", "-ffinite-math-only",
@@ -90,7 +92,7 @@ native = Extension(
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*HEADERS, *(f"csrc/isa/{isa}.c" for isa in ISAS), "setup.py"],
     extra_compile_args=CFLAGS,
-    extra_link_args=["-pthread", *EXTRA],
+    extra_link_args=LDFLAGS,
 )
 setup(
     libraries=libraries,

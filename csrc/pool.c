@@ -17,7 +17,7 @@ typedef struct {
     ptrdiff_t size, grain;
     uint64_t chunks;
     int threads;
-    uint32_t number; /* jobs are numbered, so that a late worker sees that its job is over */
+    uint32_t number;       /* jobs are numbered, so that a late worker sees that its job is over */
     fenv_t floating_point; /* the caller's, for the workers to adopt */
 } job;
 

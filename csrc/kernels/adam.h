@@ -16,10 +16,10 @@ typedef struct {
 } TYPED(adam_scalars);
 
 INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s,
-                              TYPED(scale) step_size, real root_scale, bool amsgrad, bool decays)
+                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, TYPED(scale) step_size,
+                              real root_scale, bool amsgrad, bool decays)
 {
-    #pragma omp simd
+#pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = s.sign * g[i];
         if (decays)

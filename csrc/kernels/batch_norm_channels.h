@@ -68,7 +68,8 @@ INLINE TYPED(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t
                 row = TYPED(at)(a->x, o, channel);
             }
         }
-        TYPED(moments) block = TYPED(moments_around)(shift, (double)count, TYPED(sum_lanes)(sum), TYPED(sum_lanes)(squares));
+        TYPED(moments) block =
+            TYPED(moments_around)(shift, (double)count, TYPED(sum_lanes)(sum), TYPED(sum_lanes)(squares));
         total = total.count > 0 ? TYPED(merge)(total, block) : block;
     }
     return total;
@@ -81,19 +82,19 @@ INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel
         const real *x = TYPED(at)(a->x, o, channel);
         real *y = (real *)TYPED(at)(a->y, o, channel);
         if (a->bias) {
-            #pragma omp simd
+#pragma omp simd
             for (ptrdiff_t i = 0; i < a->inner; i++)
                 y[i * y_stride] = ((x[i * x_stride] - c.high) - c.low) * c.scale + c.bias;
         } else {
-            #pragma omp simd
+#pragma omp simd
             for (ptrdiff_t i = 0; i < a->inner; i++)
                 y[i * y_stride] = ((x[i * x_stride] - c.high) - c.low) * c.scale;
         }
     }
 }
 
-INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel, ptrdiff_t x_stride,
-                                    ptrdiff_t g_stride, ptrdiff_t y_stride)
+INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel, ptrdiff_t x_stride, ptrdiff_t g_stride,
+                                    ptrdiff_t y_stride)
 {
     const int lanes = TYPED(LANES);
     double mean = a->mean[channel], sum = 0, product = 0;
@@ -103,8 +104,10 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
             double sums[TYPED(LANES)] = {0}, products[TYPED(LANES)] = {0};
             ptrdiff_t i = first, last = a->inner - first < TYPED(BLOCK_VALUES) ? a->inner : first + TYPED(BLOCK_VALUES);
             for (; i + lanes <= last; i += lanes)
-                TYPED(add_products)(x + i * x_stride, x_stride, g + i * g_stride, g_stride, lanes, mean, sums, products);
-            TYPED(add_products)(x + i * x_stride, x_stride, g + i * g_stride, g_stride, (int)(last - i), mean, sums, products);
+                TYPED(add_products)(x + i * x_stride, x_stride, g + i * g_stride, g_stride, lanes, mean, sums,
+                                    products);
+            TYPED(add_products)(x + i * x_stride, x_stride, g + i * g_stride, g_stride, (int)(last - i), mean, sums,
+                                products);
             sum += TYPED(sum_lanes)(sums);
             product += TYPED(sum_lanes)(products);
         }
@@ -113,7 +116,7 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
     for (ptrdiff_t o = 0; o < a->outer; o++) {
         const real *x = TYPED(at)(a->x, o, channel), *g = TYPED(at)(a->grad_y, o, channel);
         real *y = (real *)TYPED(at)(a->grad_x, o, channel);
-        #pragma omp simd
+#pragma omp simd
         for (ptrdiff_t i = 0; i < a->inner; i++) {
             real d = (x[i * x_stride] - c.high) - c.low;
             y[i * y_stride] = ((g[i * g_stride] - c.average) - d * c.slope) * c.scale;
@@ -129,7 +132,8 @@ static void TYPED(batch_norm_forward)(const void *args, ptrdiff_t begin, ptrdiff
         if (x_stride == 1 && y_stride == 1)
             TYPED(normalize_channel)(a, c, TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, 1)), 1, 1);
         else
-            TYPED(normalize_channel)(a, c, TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, x_stride)), x_stride, y_stride);
+            TYPED(normalize_channel)(a, c, TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, x_stride)),
+                                     x_stride, y_stride);
     }
 }
 

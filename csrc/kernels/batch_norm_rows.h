@@ -23,7 +23,7 @@ INLINE void TYPED(add_row_moments)(const batch_norm_args *a, ptrdiff_t first, in
     const real *x[TYPED(ROWS_AT_ONCE)];
     for (int k = 0; k < n; k++)
         x[k] = TYPED(row)(a->x, a->inner, first + k);
-    #pragma omp simd
+#pragma omp simd
     for (ptrdiff_t c = 0; c < a->channels; c++) {
         double s = 0, q = 0, around = TYPED(shift_of)(shift[c]);
         for (int k = 0; k < n; k++) {
@@ -50,7 +50,8 @@ static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptr
         for (; r < last; r++)
             TYPED(add_row_moments)(a, r, 1, shift, mean, squares);
         for (ptrdiff_t c = 0; c < a->channels; c++) {
-            TYPED(moments) m = TYPED(moments_around)(TYPED(shift_of)(shift[c]), (double)(last - first), mean[c], squares[c]);
+            TYPED(moments) m =
+                TYPED(moments_around)(TYPED(shift_of)(shift[c]), (double)(last - first), mean[c], squares[c]);
             mean[c] = m.mean;
             squares[c] = m.squares;
         }
@@ -74,7 +75,8 @@ static void TYPED(batch_norm_merge_moments)(const void *args, ptrdiff_t begin, p
     double count = (double)rows;
     double *restrict mean = a->partial, *restrict squares = mean + a->channels;
     for (ptrdiff_t block = 1; block * BATCH_NORM_BLOCK_ROWS < rows; block++) {
-        const double *restrict next_mean = a->partial + block * 2 * a->channels, *restrict next_squares = next_mean + a->channels;
+        const double *restrict next_mean = a->partial + block * 2 * a->channels;
+        const double *restrict next_squares = next_mean + a->channels;
         ptrdiff_t first = block * BATCH_NORM_BLOCK_ROWS;
         double before = (double)first, n = (double)(TYPED(block_end)(a, block) - first);
         for (ptrdiff_t c = begin; c < end; c++) {
@@ -85,7 +87,8 @@ static void TYPED(batch_norm_merge_moments)(const void *args, ptrdiff_t begin, p
         }
     }
     for (ptrdiff_t c = begin; c < end; c++)
-        TYPED(store_affine)(a, c, TYPED(finish_moments)(a, c, (TYPED(moments)){count, rows ? mean[c] : 0, rows ? squares[c] : 0}));
+        TYPED(store_affine)(
+            a, c, TYPED(finish_moments)(a, c, (TYPED(moments)){count, rows ? mean[c] : 0, rows ? squares[c] : 0}));
 }
 
 /* By channels: coefficients from the running statistics. */
@@ -100,16 +103,17 @@ static void TYPED(batch_norm_prepare_inference)(const void *args, ptrdiff_t begi
 static void TYPED(batch_norm_normalize_rows)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const batch_norm_args *a = args;
-    const real *high = a->coefficients, *low = high + a->channels, *scale = low + a->channels, *bias = scale + a->channels;
+    const real *high = a->coefficients, *low = high + a->channels, *scale = low + a->channels,
+               *bias = scale + a->channels;
     for (ptrdiff_t r = begin; r < end; r++) {
         const real *x = TYPED(row)(a->x, a->inner, r);
         real *y = (real *)TYPED(row)(a->y, a->inner, r);
         if (a->bias) {
-            #pragma omp simd
+#pragma omp simd
             for (ptrdiff_t c = 0; c < a->channels; c++)
                 y[c] = ((x[c] - high[c]) - low[c]) * scale[c] + bias[c];
         } else {
-            #pragma omp simd
+#pragma omp simd
             for (ptrdiff_t c = 0; c < a->channels; c++)
                 y[c] = ((x[c] - high[c]) - low[c]) * scale[c];
         }
@@ -125,7 +129,7 @@ INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, i
         x[k] = TYPED(row)(a->x, a->inner, first + k);
         g[k] = TYPED(row)(a->grad_y, a->inner, first + k);
     }
-    #pragma omp simd
+#pragma omp simd
     for (ptrdiff_t c = 0; c < a->channels; c++) {
         double s = 0, q = 0;
         for (int k = 0; k < n; k++) {
@@ -186,7 +190,7 @@ static void TYPED(batch_norm_grad_rows)(const void *args, ptrdiff_t begin, ptrdi
     for (ptrdiff_t r = begin; r < end; r++) {
         const real *x = TYPED(row)(a->x, a->inner, r), *g = TYPED(row)(a->grad_y, a->inner, r);
         real *y = (real *)TYPED(row)(a->grad_x, a->inner, r);
-        #pragma omp simd
+#pragma omp simd
         for (ptrdiff_t c = 0; c < a->channels; c++) {
             real d = (x[c] - high[c]) - low[c];
             y[c] = ((g[c] - average[c]) - d * slope[c]) * scale[c];

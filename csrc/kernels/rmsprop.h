@@ -20,7 +20,7 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
                                  real *restrict b, ptrdiff_t n, TYPED(rmsprop_scalars) k, bool centered,
                                  bool has_momentum)
 {
-    #pragma omp simd
+#pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = k.sign * g[i];
         u = k.decays ? u + TYPED(scaled)(k.weight_decay, p[i]) : u;

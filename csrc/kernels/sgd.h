@@ -17,7 +17,7 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
                              TYPED(sgd_scalars) s, bool has_momentum, bool first)
 {
     real momentum = s.momentum.factor;
-    #pragma omp simd
+#pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = s.sign * g[i];
         u = s.decays ? u + TYPED(scaled)(s.weight_decay, p[i]) : u;

@@ -62,7 +62,8 @@ static void optimizers(const kernels *k, int type)
             tensors t = {1, offsets, &step};
             sgd_args s = {t, lists[0], lists[1], lists[3], 0.01, 0.9, 0, 0.1, true, true};
             rmsprop_args r = {t, lists[0], lists[1], lists[2], lists[3], lists[4], 0.01, 0.9, 1e-8, 0.9, 0.1, false};
-            adam_args m = {t, lists[0], lists[1], lists[3], lists[2], lists[4], 0.01, 0.9, 0.999, 1e-8, 0.1, false, false};
+            adam_args m = {t,   lists[0], lists[1], lists[3], lists[2], lists[4], 0.01,
+                           0.9, 0.999,    1e-8,     0.1,      false,    false};
             /* In two uneven parts: how a job is divided must not matter. */
             kernel *task = which == 0 ? k->sgd_step[type] : which == 1 ? k->rmsprop_step[type] : k->adam_step[type];
             const void *args = which == 0 ? (void *)&s : which == 1 ? (void *)&r : (void *)&m;
@@ -112,8 +113,8 @@ static void batch_norm(const kernels *k, int type, bool rows)
     second.data = y;
     third.data = g;
     batch_norm_args a = {
-        OUTER, CHANNELS, INNER, first, second, third, second, c[0], c[1], c[2], c[3], c[4], c[5],
-        mean, rstd, 0.1, 1e-5, true, partial, coefficients,
+        OUTER, CHANNELS, INNER, first, second, third, second, c[0], c[1],    c[2],
+        c[3],  c[4],     c[5],  mean,  rstd,   0.1,   1e-5,   true, partial, coefficients,
     };
     ptrdiff_t lines = OUTER * INNER, blocks = (lines - 1) / BATCH_NORM_BLOCK_ROWS + 1;
     for (int which = 0; which < 3; which++) {

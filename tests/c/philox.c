@@ -13,7 +13,8 @@ int main(void)
     char line[256];
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "philox4x32 %u %x %x %x %x %x %x %x %x %x %x", &rounds, &c[0], &c[1], &c[2], &c[3], &k[0],
-                   &k[1], &expected[0], &expected[1], &expected[2], &expected[3]) != 11 || rounds != 10)
+                   &k[1], &expected[0], &expected[1], &expected[2], &expected[3]) != 11 ||
+            rounds != 10)
             continue;
         uint64_t block = (uint64_t)c[1] << 32 | c[0];
         for (int lane = 0; lane < PHILOX_LANES; lane++) {

@@ -1,0 +1,183 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from onepass import native, nn, optim, reference
+from onepass.data import Standardize
+from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict, replacing
+
+
+def problem(task="classification", rows=200, seed=0, dropout=0.2):
+    """A small learnable problem: net, loss, optimizer, x, y and the Generator that made them."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 4), dtype=np.float32)
+    net = mlp(4, 2 if task == "classification" else 1, [16], dropout=dropout, rng=rng)
+    y, loss = x[:, :1] + 0.5 * x[:, 1:2] ** 2, nn.MSELoss()
+    if task == "classification":
+        y, loss = (y[:, 0] > 0.5).astype(np.int64), nn.CrossEntropyLoss()
+    return net, loss, optim.AdamW(net.parameters(), lr=0.03), x, y, rng
+
+
+def same_state(first, second):
+    return all(np.array_equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_fit_learns(task):
+    net, loss, optimizer, x, y, rng = problem(task, dropout=0.0)
+    before = evaluate(net, x, y)
+    history = fit(net, loss, optimizer, x, y, epochs=20, batch_size=32, rng=rng)
+    assert [epoch.number for epoch in history] == list(range(1, 21))
+    assert all(epoch.batch == epoch.batches == 7 and epoch.seconds > 0 for epoch in history)
+    assert history[-1].loss < history[0].loss / 2
+    assert evaluate(net, x, y) > max(before, 0.9)
+
+
+@pytest.mark.parametrize("hidden, kinds", [
+    ([], ["Linear"]),
+    ([5], ["Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]),
+])
+def test_mlp(hidden, kinds):
+    net = mlp(4, 3, hidden, dropout=0.1, rng=0)
+    assert [type(layer).__name__ for layer in net] == kinds
+    assert net(np.ones((2, 4), np.float32)).shape == (2, 3)
+
+
+def test_mlp_without_batch_norm_has_biases():
+    names = list(mlp(4, 3, [5], batch_norm=False).named_parameters())
+    assert names == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert "0.bias" not in mlp(4, 3, [5]).named_parameters()
+
+
+def test_equal_seeds_give_equal_nets():
+    states = []
+    for seed in (0, 0, 1):
+        *training, rng = problem(seed=seed)
+        fit(*training, epochs=2, batch_size=32, rng=rng)
+        states.append(training[0].state_dict())
+    assert same_state(states[0], states[1]) and not same_state(states[0], states[2])
+
+
+def test_decay_ends_near_zero_and_sets_the_rate_back():
+    net, loss, optimizer, x, y, rng = problem(rows=64)
+    rates = []
+    fit(net, loss, optimizer, x, y, epochs=2, batch_size=32, rng=rng,
+        on_batch=lambda epoch: rates.append(optimizer.param_groups[0]["lr"]))
+    assert rates == [0.03, 0.03 * 0.75, 0.03 * 0.5, 0.03 * 0.25]
+    assert optimizer.param_groups[0]["lr"] == 0.03
+
+
+def test_constant_rate():
+    net, loss, optimizer, x, y, rng = problem(rows=64)
+    rates = []
+    fit(net, loss, optimizer, x, y, epochs=2, batch_size=32, rng=rng, decay=False,
+        on_batch=lambda epoch: rates.append(optimizer.param_groups[0]["lr"]))
+    assert rates == [0.03] * 4
+
+
+def test_a_single_remaining_row_does_not_stop_batch_norm():
+    net, loss, optimizer, x, y, rng = problem(rows=65)
+    assert len(fit(net, loss, optimizer, x, y, epochs=1, batch_size=32, rng=rng)) == 1
+
+
+def test_epoch_reports_the_mean_over_rows():
+    net, _, _, x, y, rng = problem(rows=50, dropout=0.0)
+    net = nn.Sequential(nn.Linear(4, 2, rng=0))  # no batch statistics: outputs do not depend on the batch
+    still = optim.SGD(net.parameters(), lr=0.0)
+    loss = nn.CrossEntropyLoss()
+    (epoch,) = fit(net, loss, still, x, y, epochs=1, batch_size=32, rng=rng)
+    # float32 losses, averaged in another order: a few units in the last of 24 bits.
+    assert epoch.loss == pytest.approx(loss.forward(net.forward(x), y), rel=2**-20)
+    assert epoch.score == evaluate(net, x, y)
+
+
+def test_ctrl_c_ends_training_with_the_net_so_far():
+    *training, rng = problem()
+
+    def interrupt(epoch):
+        if (epoch.number, epoch.batch) == (2, 3):
+            raise KeyboardInterrupt
+
+    history = fit(*training, epochs=5, batch_size=32, rng=rng, on_batch=interrupt)
+    assert [epoch.number for epoch in history] == [1]
+    assert training[2].param_groups[0]["lr"] == 0.03
+
+
+def test_score_of_classes_and_quantities():
+    net = nn.Sequential(nn.Linear(1, 2, rng=0))
+    net[0].weight[...], net[0].bias[...] = [[1], [-1]], 0
+    x = np.array([[1], [1], [-1], [-1]], np.float32)
+    assert evaluate(net, x, np.array([0, 0, 0, 1])) == 0.75
+    net = nn.Sequential(nn.Linear(1, 1, rng=0))
+    net[0].weight[...], net[0].bias[...] = 1, 0
+    y = np.array([[1], [2], [-1], [-2]], np.float32)
+    assert evaluate(net, x, y) == pytest.approx(1 - (2 / 4) / (10 / 4), rel=1e-15)
+    assert np.isnan(evaluate(net, x, np.ones((4, 1), np.float32)))
+
+
+def test_predict_does_not_depend_on_its_batches():
+    net, _, _, x, _, _ = problem(rows=50)
+    one_by_one = predict(net, x, batch_size=1)
+    # Products of 4 and 16 terms, which the BLAS may sum in another order.
+    np.testing.assert_allclose(predict(net, x), one_by_one, rtol=0, atol=2**-20)
+    assert predict(net, x[:0]).shape == (0, 2)
+
+
+def test_compare_backends_trains_copies_on_the_same_numbers():
+    *training, rng = problem()
+    before = training[0].state_dict()
+    seconds, losses, batches, epochs = compare_backends(
+        *training, batch_size=16, rng=rng, backends=[reference, reference, native], min_seconds=0.1)
+    assert batches == 13 and epochs > 0 and all(value > 0 for value in seconds)
+    assert losses[0] == losses[1]
+    # All kernels but batch norm's sums give the same bits; some steps let those differ a little.
+    assert losses[2] == pytest.approx(losses[0], rel=1e-3)
+    assert same_state(before, training[0].state_dict())
+    assert training[0].kernels is native and training[2].kernels is native
+
+
+def test_compare_backends_stops_when_time_is_up():
+    *training, rng = problem()
+    _, losses, batches, epochs = compare_backends(
+        *training, batch_size=8, rng=rng, backends=[reference], min_seconds=0.0, max_seconds=1e-9)
+    assert (batches, epochs) == (10, 1) and np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_saved_model_predicts_what_it_did(tmp_path, task):
+    net, loss, optimizer, x, y, rng = problem(task)
+    raw = x * 3.0 + 7
+    inputs = Standardize.fit(raw)
+    classes, targets = (["no", "yes"], None) if task == "classification" else (None, Standardize.fit(y))
+    scaled = y if targets is None else targets(y)
+    fit(net, loss, optimizer, inputs(raw), scaled, epochs=3, batch_size=32, rng=rng)
+    outputs = 2 if classes else 1
+    architecture = {"inputs": 4, "outputs": outputs, "hidden": [16], "batch_norm": True, "dropout": 0.2}
+    model = Model(net, architecture, inputs, targets, classes, list("abcd"))
+    model.save(tmp_path / "m.npz")
+    loaded = Model.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(loaded.predict(raw), model.predict(raw))
+    assert loaded.features == list("abcd") and loaded.architecture == architecture
+    if classes:
+        assert np.mean(model.predict(raw) == np.array(classes)[y]) == evaluate(net, inputs(raw), y)
+    else:
+        # R^2 on the target's own scale: the predictions of float32 nets, so to about 2^-20.
+        r2 = 1 - np.mean((model.predict(raw) - y[:, 0]) ** 2) / np.var(y)
+        assert r2 == pytest.approx(evaluate(net, inputs(raw), scaled), abs=2**-18)
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        assert json.loads(str(file["about"]))["classes"] == classes
+        np.testing.assert_array_equal(file["net.0.weight"], net[0].weight)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "m.npz"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="disk"), replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError("disk full")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["m.npz"]
+    with replacing(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["m.npz"]
