@@ -33,6 +33,8 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
     running statistics. One value per channel has no variance and is refused.
     """
     axes, shape, n = _layout(x, axis)
+    if n == 1:
+        raise ValueError(f"x must have more than 1 value per channel in training, had shape {x.shape}")
     mean = x.sum(axis=axes, dtype=np.float64) / max(n, 1)
     centred = _centre(x, mean, shape)
     var = (centred * centred).sum(axis=axes, dtype=np.float64) / max(n, 1)

@@ -1,0 +1,52 @@
+cdef cnp.ndarray dense_output(object out, cnp.ndarray model, str name):
+    check_dense(model, name)
+    cdef cnp.ndarray y = output(out, model)
+    if out is not None:
+        check_alike(y, model, "out", name)
+    return y
+
+
+cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask) except -1:
+    cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
+    a.size = cnp.PyArray_SIZE(x)
+    a.x, a.y, a.mask = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), <uint32_t *>cnp.PyArray_DATA(mask)
+    if a.size >= GIL_THRESHOLD:
+        with nogil:
+            run(task, a, a.size, GRAIN, a.size)
+    else:
+        run(task, a, a.size, GRAIN, a.size)
+
+
+def dropout_forward(x, *, p, seed, offset, out=None):
+    cdef dropout_args a
+    cdef cnp.ndarray y, mask
+    cdef cnp.npy_intp words
+    check(x, cnp.NPY_NOTYPE, False, "x")
+    a.p = number(p, "p", 0, 1)
+    a.seed = integer(seed, "seed", 1 << 64)
+    a.offset = <uint32_t>integer(offset, "offset", 1 << 32)
+    y = dense_output(out, x, "x")
+    if out is not None:
+        check_apart(("out", "x"), (out, x), 1, in_place=x)
+    words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
+    mask = cnp.PyArray_EMPTY(1, &words, cnp.NPY_UINT32, 0)
+    run_dropout(table.dropout_forward, &a, x, y, mask)
+    return y, mask
+
+
+def dropout_backward(grad_y, mask, *, p, out=None):
+    cdef dropout_args a
+    cdef cnp.ndarray grad_x
+    cdef cnp.npy_intp words
+    check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
+    check(mask, cnp.NPY_UINT32, False, "mask")
+    a.p = number(p, "p", 0, 1)
+    words = (cnp.PyArray_SIZE(<cnp.ndarray>grad_y) + 31) // 32
+    if (cnp.PyArray_NDIM(<cnp.ndarray>mask) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>mask)[0] != words
+            or not cnp.PyArray_CHKFLAGS(<cnp.ndarray>mask, cnp.NPY_ARRAY_C_CONTIGUOUS)):
+        raise ValueError(f"mask must be contiguous with shape ({words},), one bit an element of grad_y, had {mask.shape}")
+    grad_x = dense_output(out, grad_y, "grad_y")
+    if out is not None:
+        check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
+    run_dropout(table.dropout_backward, &a, grad_y, grad_x, mask)
+    return grad_x

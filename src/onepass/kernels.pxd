@@ -1,0 +1,100 @@
+"""What csrc/ declares."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cimport numpy as cnp
+
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef bint c_bool "bool"
+
+cdef extern from "kernels.h" nogil:
+    ctypedef struct tensors:
+        ptrdiff_t count
+        const ptrdiff_t *offsets
+        const int64_t *steps
+    ctypedef struct sgd_args:
+        tensors tensors
+        void **params
+        void **grads
+        void **momentum_buffers
+        double lr, momentum, dampening, weight_decay
+        bint nesterov, maximize
+    ctypedef struct rmsprop_args:
+        tensors tensors
+        void **params
+        void **grads
+        void **square_avgs
+        void **grad_avgs
+        void **momentum_buffers
+        double lr, alpha, eps, momentum, weight_decay
+        bint maximize
+    ctypedef struct adam_args:
+        tensors tensors
+        void **params
+        void **grads
+        void **exp_avgs
+        void **exp_avg_sqs
+        void **max_exp_avg_sqs
+        double lr, beta1, beta2, eps, weight_decay
+        bint decoupled, maximize
+    ctypedef struct view:
+        void *data
+        ptrdiff_t outer_stride, channel_stride, inner_stride
+    int BATCH_NORM_BLOCK_ROWS
+    ctypedef struct batch_norm_args:
+        ptrdiff_t outer, channels, inner
+        view x, y, grad_y, grad_x
+        const void *weight
+        const void *bias
+        void *running_mean
+        void *running_var
+        void *grad_weight
+        void *grad_bias
+        double *mean
+        double *rstd
+        double momentum, eps
+        bint training
+        double *partial
+        void *coefficients
+    ctypedef struct dropout_args:
+        ptrdiff_t size
+        const void *x
+        void *y
+        uint32_t *mask
+        double p
+        uint64_t seed
+        uint32_t offset
+    ctypedef struct stream_args:
+        ptrdiff_t size, reads, updates, writes
+        float **arrays
+    ctypedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end) noexcept nogil
+    ctypedef struct kernels:
+        const char *isa
+        kernel *sgd_step[2]
+        kernel *rmsprop_step[2]
+        kernel *adam_step[2]
+        kernel *dropout_forward[2]
+        kernel *dropout_backward[2]
+        kernel *stream
+        kernel *batch_norm_forward[2]
+        kernel *batch_norm_inference[2]
+        kernel *batch_norm_backward[2]
+        kernel *batch_norm_row_moments[2]
+        kernel *batch_norm_merge_moments[2]
+        kernel *batch_norm_normalize_rows[2]
+        kernel *batch_norm_prepare_inference[2]
+        kernel *batch_norm_row_sums[2]
+        kernel *batch_norm_merge_sums[2]
+        kernel *batch_norm_grad_rows[2]
+    int MAX_ISAS
+    int list_kernels(const kernels **tables, c_bool *runs) noexcept
+
+cdef extern from "pool.h" nogil:
+    int POOL_MAX_THREADS, POOL_THRESHOLD
+    void pool_init() noexcept
+    void pool_set_threads(int threads) noexcept
+    int pool_get_threads() noexcept
+    void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t work) noexcept
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
