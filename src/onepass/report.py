@@ -1,4 +1,4 @@
-"""What `onepass train` shows: the data and the net, progress, results and curves. Needs rich and matplotlib."""
+"""What `onepass train` shows: the data and the net, progress, results, the comparison and curves."""
 
 import contextlib
 import statistics
@@ -27,9 +27,10 @@ def describe(console, source, dataset, model, optimizer):
         f"{sum(parameter.size for parameter in model.net.parameters()):,} parameters",
     ]
     options = optimizer.param_groups[0]
-    steps = [type(optimizer).__name__, f"lr {options['lr']:g} falling to 0", f"weight decay {options['weight_decay']:g}"]
+    decay = options["weight_decay"]
+    steps = [type(optimizer).__name__, f"lr {options['lr']:g} falling to 0", f"weight decay {decay:g}"]
     target = f"{dataset.task}, {len(dataset.classes)} classes" if dataset.classes else dataset.task
-    console.print(f"data       {source}: {target}", soft_wrap=True)
+    console.print(f"data       {source}: {target}", soft_wrap=True, markup=False)
     console.print(f"rows       {len(dataset.x_train):,} for training, {len(dataset.x_test):,} for testing")
     console.print(f"net        {', '.join(layers)}")
     console.print(f"optimizer  {', '.join(steps)}")
@@ -45,14 +46,16 @@ def progress(console, epochs, task):
     score = SCORES[task]
     if not console.is_terminal:
         def line(epoch):
-            console.print(f"epoch {epoch.number:>3}/{epochs}  loss {epoch.loss:.4f}  {score} {epoch.score:.4f}  "
-                          f"test {score} {epoch.test_score:.4f}  {epoch.seconds:.2f} s")
+            console.print(
+                f"epoch {epoch.number:>3}/{epochs}  loss {epoch.loss:.4f}  {score} {epoch.score:.4f}  "
+                f"test {score} {epoch.test_score:.4f}  {epoch.seconds:.2f} s"
+            )
 
         yield None, line
         return
     columns = (
-        TextColumn("epoch"), MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.description}"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("epoch"), MofNCompleteColumn(), BarColumn(bar_width=None),
+        TextColumn("{task.description}"), TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         row = bar.add_task("", total=epochs)
@@ -86,22 +89,21 @@ def results(console, history, epochs, task, score):
     console.print(table)
 
 
-def comparison(console, timing, batches):
-    """What `train.compare_backends` measured: NumPy first, then native."""
-    (numpy, native), losses, done = timing
+def comparison(console, names, timing, batches):
+    """What `train.compare_backends` measured, the first backend being native."""
+    seconds, losses, done, epochs = timing
     part = "One epoch" if done == batches else f"The first {done} of an epoch's {batches} batches"
-    table = Table(title=f"{part}, trained again with each backend", title_justify="left", box=box.SIMPLE_HEAD)
+    often = f", median of {epochs}" if epochs > 1 else ""
+    console.print(f"\n{part} with each backend{often}:")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("backend")
-    for name in ("time", "speed-up", "mean loss"):
-        table.add_column(name, justify="right")
-    table.add_row("NumPy", f"{numpy:.3f} s", "1.00x", f"{losses[0]:.6f}")
-    table.add_row("native", f"{native:.3f} s", f"[bold]{numpy / native:.2f}x[/bold]", f"{losses[1]:.6f}")
-    console.print()
+    for column in ("time", "native is", "mean loss"):
+        table.add_column(column, justify="right")
+    for name, time_, loss in zip(names, seconds, losses):
+        ratio = "" if name == names[0] else f"[bold]{time_ / seconds[0]:.2f}x[/bold] as fast"
+        table.add_row(name, f"{time_:.3f} s", ratio, f"{loss:.6f}")
     console.print(table)
-    console.print(
-        "Same net, batches and code, taking turns. Both times hold NumPy's matrix products; the NumPy "
-        "backend's also the making of the same dropout masks, which NumPy's own generator would make faster."
-    )
+    console.print("Same net, batches and code, in turns. All use NumPy's matrix products.")
 
 
 def plot(path, history, task):
@@ -113,7 +115,7 @@ def plot(path, history, task):
     left, right = figure.subplots(1, 2)
     epochs = [epoch.number for epoch in history]
     left.plot(epochs, [epoch.loss for epoch in history], marker=".", label="training")
-    right.plot(epochs, [epoch.score for epoch in history], marker=".", label="training, as each batch was met")
+    right.plot(epochs, [epoch.score for epoch in history], marker=".", label="training, before each step")
     right.plot(epochs, [epoch.test_score for epoch in history], marker=".", label="test")
     left.set(xlabel="epoch", ylabel=LOSSES[task], title="Loss")
     right.set(xlabel="epoch", ylabel=LABELS[task], title=SCORES[task].capitalize())

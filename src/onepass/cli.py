@@ -1,0 +1,244 @@
+"""The command line: `onepass info`, `onepass train` and `onepass bench`."""
+
+import argparse
+import contextlib
+import math
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import onepass
+
+from . import nn, optim
+from .data import DataError, Standardize, load
+from .train import Model, compare_backends, evaluate, fit, mlp, with_own_dropout
+
+OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` replace
+    "sgd": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}),
+    "rmsprop": (optim.RMSProp, {"lr": 1e-3, "weight_decay": 0.0}),
+    "adam": (optim.Adam, {"lr": 3e-3, "weight_decay": 0.0}),
+    "adamw": (optim.AdamW, {"lr": 3e-3, "weight_decay": 0.01}),
+}
+BACKENDS = {"native": onepass.native, "numpy": onepass.reference}
+EXTRAS = ("rich", "matplotlib", "sklearn")
+
+
+class CommandError(Exception):
+    """What the user can put right: shown as one line, without a traceback."""
+
+
+def main(argv=None):
+    """Run a command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(argv).parse_args(argv)
+    try:
+        return args.run(args)
+    except (DataError, CommandError) as error:
+        message = str(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        message = f'{error.name} is needed and missing: pip install "onepass[cli]"'
+    except KeyboardInterrupt:
+        print("onepass: interrupted", file=sys.stderr)
+        return 130
+    print(f"onepass: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser(argv):
+    parser = argparse.ArgumentParser(prog="onepass", description=onepass.__doc__)
+    parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="info | train | bench")
+
+    info = commands.add_parser("info", help="versions, instruction sets and threads")
+    info.set_defaults(run=_info)
+
+    train = commands.add_parser("train", help="train a network, and compare the C kernels with NumPy")
+    train.set_defaults(run=_train)
+    add = train.add_argument
+    add("data", nargs="?", default="digits", metavar="DATA",
+        help='"digits" (the default), a folder of idx files, or an .npz, .csv or .tsv file (also .gz)')
+    add("--target", metavar="COLUMN", help='the column of a table to predict (default: "target")')
+    add("--task", choices=("classification", "regression"),
+        help="what the target is (default: classification if it is text or few different integers)")
+    add("--hidden", type=_integer(1), nargs="*", default=[256, 128], metavar="SIZE",
+        help="sizes of the hidden layers (default: 256 128)")
+    add("--no-batch-norm", action="store_true", help="leave batch normalisation out")
+    add("--dropout", type=_number(0, 1), default=0.2, metavar="P",
+        help="probability of zeroing a hidden value (default: %(default)s)")
+    add("--optimizer", choices=OPTIMIZERS, default="adamw", help="sgd has momentum 0.9 (default: adamw)")
+    add("--lr", type=_number(0), help="learning rate, which falls linearly to 0 (default: "
+        + ", ".join(f"{name} {options['lr']:g}" for name, (_, options) in OPTIMIZERS.items()) + ")")
+    add("--weight-decay", type=_number(0), metavar="DECAY",
+        help="decoupled in adamw, else L2 (default: 0.01 for adamw, else 0)")
+    add("--batch-size", type=_integer(2), default=128, metavar="ROWS", help="(default: %(default)s)")
+    add("--epochs", type=_integer(1), default=20, metavar="N", help="(default: %(default)s)")
+    add("--seed", type=_integer(0), default=0, metavar="N",
+        help="of initial values, shuffling and dropout; test rows are always the same (default: %(default)s)")
+    add("--threads", type=_integer(1), metavar="N", help="for the kernels and the matrix products")
+    add("--backend", choices=BACKENDS, default="native", help="kernels to train with (default: %(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw loss and score per epoch (.png, .svg, .pdf)")
+    add("--save", type=Path, metavar="FILE", help="write the model to an .npz file")
+
+    bench = commands.add_parser("bench", help="time every kernel against NumPy")
+    bench.set_defaults(run=_bench)
+    if argv[:1] == ["bench"]:  # only then pay for the import
+        from .bench import command
+
+        command.add_arguments(bench)
+    return parser
+
+
+def _integer(minimum):
+    def parse(text):
+        if not (text.isascii() and text.isdigit() and int(text) >= minimum):
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def _number(low, below=math.inf):
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if low <= float(text) < below:
+                return float(text)
+        wanted = f"from {low} to less than {below}" if below < math.inf else f"of at least {low}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number {wanted}")
+
+    return parse
+
+
+def _bench(args):
+    from .bench import command
+
+    return command.run(args)
+
+
+def _info(args):
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    rows = {
+        "onepass": onepass.__version__,
+        "instruction sets": f"{' '.join(onepass.native.isas())} (in use: {onepass.native.isa()})",
+        "threads": onepass.get_num_threads(),
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "NumPy": np.__version__,
+        "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}",
+    }
+    for name, value in rows.items():
+        print(f"{name:<18}{value}")
+    return 0
+
+
+def _train(args):
+    from rich.console import Console
+
+    from . import report
+
+    console = Console(highlight=False)
+    _check_outputs(args)
+    dataset = load(args.data, target=args.target, task=args.task)
+    rng = np.random.default_rng(args.seed)
+    model, loss, y_train, y_test = _build(args, dataset, rng)
+    net = model.net.set_backend(BACKENDS[args.backend])
+    optimizer = _optimizer(args, net)
+    x_train, x_test = model.inputs(dataset.x_train), model.inputs(dataset.x_test)
+    training = (net, loss, optimizer, x_train, y_train)
+    options = {"batch_size": args.batch_size, "rng": rng}
+    report.describe(console, args.data, dataset, model, optimizer)
+
+    def finish_epoch(epoch):
+        if not math.isfinite(epoch.loss):
+            raise CommandError(f"the loss is {epoch.loss} in epoch {epoch.number}: try a smaller --lr")
+        epoch.test_score = evaluate(net, x_test, y_test)
+        on_epoch(epoch)
+
+    with _threads(console, args.threads):
+        progress = report.progress(console, args.epochs, dataset.task)
+        with np.errstate(all="ignore"), progress as (on_batch, on_epoch):
+            history = fit(*training, **options, epochs=args.epochs, on_batch=on_batch, on_epoch=finish_epoch)
+        report.results(console, history, args.epochs, dataset.task, evaluate(net, x_test, y_test))
+        if args.save:
+            model.save(args.save)
+            console.print(f"model saved to {args.save}", soft_wrap=True, markup=False)
+        if args.plot and history:
+            report.plot(args.plot, history, dataset.task)
+            console.print(f"curves drawn in {args.plot}", soft_wrap=True, markup=False)
+        if len(history) == args.epochs:
+            backends = {"native": onepass.native, "NumPy": onepass.reference}
+            if args.dropout and args.hidden:
+                backends["NumPy, own dropout masks"] = with_own_dropout(onepass.reference)
+            timing = compare_backends(*training, **options, backends=backends.values())
+            report.comparison(console, list(backends), timing, history[-1].batches)
+    return 0
+
+
+def _check_outputs(args):
+    """Find out before the training whether its results can be written."""
+    if args.save and args.save.suffix != ".npz":
+        raise CommandError(f"--save {args.save}: the name must end in .npz")
+    if args.plot:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        kinds = FigureCanvasAgg.get_supported_filetypes()
+        if args.plot.suffix[1:] not in kinds:
+            raise CommandError(f"--plot {args.plot}: the name must end in .{', .'.join(sorted(kinds))}")
+    for path in filter(None, (args.save, args.plot)):
+        if path.is_dir():
+            raise CommandError(f"{path} is a folder, not a file")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise CommandError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def _build(args, dataset, rng):
+    """The model, its loss, and both targets as the loss wants them."""
+    classes = dataset.classes
+    architecture = {
+        "inputs": math.prod(dataset.x_train.shape[1:]),
+        "outputs": len(classes) if classes else 1,
+        "hidden": args.hidden,
+        "batch_norm": not args.no_batch_norm,
+        "dropout": args.dropout,
+    }
+    targets = None if classes else Standardize.fit(dataset.y_train[:, None])
+    model = Model(mlp(**architecture, rng=rng), architecture, Standardize.fit(dataset.x_train), targets,
+                  classes, dataset.features)
+    if classes:
+        return model, nn.CrossEntropyLoss(), dataset.y_train, dataset.y_test
+    return model, nn.MSELoss(), targets(dataset.y_train[:, None]), targets(dataset.y_test[:, None])
+
+
+def _optimizer(args, net):
+    make, options = OPTIMIZERS[args.optimizer]
+    given = {"lr": args.lr, "weight_decay": args.weight_decay}
+    options = options | {name: value for name, value in given.items() if value is not None}
+    return make(net.parameters(), **options).set_backend(BACKENDS[args.backend])
+
+
+@contextlib.contextmanager
+def _threads(console, n):
+    """Let the kernels, and if threadpoolctl is there the BLAS, use n threads for a while."""
+    if n is None:
+        yield
+        return
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        console.print("--threads sets the kernels' threads alone, since threadpoolctl is not installed; "
+                      "OPENBLAS_NUM_THREADS sets those of the matrix products")
+        limits = contextlib.nullcontext()
+    else:
+        limits = threadpool_limits(n, user_api="blas")
+    before = onepass.get_num_threads()
+    onepass.set_num_threads(n)
+    try:
+        with limits:
+            yield
+    finally:
+        onepass.set_num_threads(before)
