@@ -17,7 +17,9 @@ typedef struct {
 INLINE TYPED(moments) TYPED(merge)(TYPED(moments) a, TYPED(moments) b)
 {
     double count = a.count + b.count, share = b.count / count, delta = b.mean - a.mean;
-    return (TYPED(moments)){count, a.mean + delta * share, a.squares + b.squares + delta * delta * (a.count * share)};
+    /* Where a mean is infinite the difference would make it NaN. */
+    double mean = delta - delta == 0 ? a.mean + delta * share : a.mean + b.mean;
+    return (TYPED(moments)){count, mean, a.squares + b.squares + delta * delta * (a.count * share)};
 }
 
 /* The moments of `count` values of which the sums of (x - shift) and (x - shift)^2 are known. */
@@ -70,7 +72,9 @@ INLINE TYPED(affine) TYPED(finish_moments)(const batch_norm_args *a, ptrdiff_t c
 INLINE TYPED(affine) TYPED(inference_affine)(const batch_norm_args *a, ptrdiff_t channel)
 {
     const real *mean = a->running_mean, *var = a->running_var;
-    return TYPED(make_affine)(a, channel, (double)mean[channel], 1 / sqrt((double)var[channel] + a->eps));
+    TYPED(affine) c = TYPED(make_affine)(a, channel, (double)mean[channel], 1 / sqrt((double)var[channel] + a->eps));
+    c.low = 0; /* the mean has no more digits, and an infinite one would leave NaN */
+    return c;
 }
 
 /* What one channel's gradient goes through: grad_x = ((g - average) - ((x - high) - low) * slope) * scale. */

@@ -116,6 +116,12 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
     for (ptrdiff_t o = 0; o < a->outer; o++) {
         const real *x = TYPED(at)(a->x, o, channel), *g = TYPED(at)(a->grad_y, o, channel);
         real *y = (real *)TYPED(at)(a->grad_x, o, channel);
+        if (!a->training) {
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < a->inner; i++)
+                y[i * y_stride] = g[i * g_stride] * c.scale;
+            continue;
+        }
 #pragma omp simd
         for (ptrdiff_t i = 0; i < a->inner; i++) {
             real d = (x[i * x_stride] - c.high) - c.low;

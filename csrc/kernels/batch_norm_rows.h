@@ -190,6 +190,12 @@ static void TYPED(batch_norm_grad_rows)(const void *args, ptrdiff_t begin, ptrdi
     for (ptrdiff_t r = begin; r < end; r++) {
         const real *x = TYPED(row)(a->x, a->inner, r), *g = TYPED(row)(a->grad_y, a->inner, r);
         real *y = (real *)TYPED(row)(a->grad_x, a->inner, r);
+        if (!a->training) {
+#pragma omp simd
+            for (ptrdiff_t c = 0; c < a->channels; c++)
+                y[c] = g[c] * scale[c];
+            continue;
+        }
 #pragma omp simd
         for (ptrdiff_t c = 0; c < a->channels; c++) {
             real d = (x[c] - high[c]) - low[c];

@@ -154,6 +154,9 @@ cdef cnp.ndarray output(object out, cnp.ndarray model):
     check(out, cnp.PyArray_TYPE(model), True, "out")
     if not same_shape(out, model):
         raise ValueError(f"out must have shape {(<object>model).shape}, had {out.shape}")
+    for i in range(cnp.PyArray_NDIM(model)):
+        if cnp.PyArray_DIMS(model)[i] > 1 and cnp.PyArray_STRIDES(<cnp.ndarray>out)[i] == 0:
+            raise ValueError(f"out must not overlap itself in memory, had strides {out.strides}")
     return out
 
 

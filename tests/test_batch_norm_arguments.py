@@ -1,0 +1,204 @@
+"""What the doors of batch normalisation refuse: an error that names the argument, and nothing modified."""
+
+import numpy as np
+import pytest
+
+from onepass import native
+
+EPS = 1e-3
+
+
+def draw(shape, dtype, seed=0):
+    return (3 + 2 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+PER_CHANNEL = {
+    "batch_norm_forward": ["weight", "bias", "running_mean", "running_var"],
+    "batch_norm_inference": ["weight", "bias", "running_mean", "running_var"],
+    "batch_norm_backward": ["weight", "mean", "rstd", "grad_weight", "grad_bias"],
+}
+LIKE_X = {
+    "batch_norm_forward": ["x", "out"],
+    "batch_norm_inference": ["x", "out"],
+    "batch_norm_backward": ["x", "grad_y", "out"],
+}
+WRITTEN = [
+    *[("batch_norm_forward", name) for name in ("out", "running_mean", "running_var")],
+    ("batch_norm_inference", "out"),
+    *[("batch_norm_backward", name) for name in ("out", "grad_weight", "grad_bias")],
+]
+ARRAYS = [(kernel, name) for kernel in LIKE_X for name in LIKE_X[kernel] + PER_CHANNEL[kernel]]
+
+each_kernel = pytest.mark.parametrize("kernel", LIKE_X)
+each_array = pytest.mark.parametrize("kernel, name", ARRAYS)
+
+
+def arguments(kernel, dtype=np.float32, shape=(6, 3), **changes):
+    """A good call of a kernel."""
+    given = {name: draw(shape, dtype, seed) for seed, name in enumerate(LIKE_X[kernel])}
+    for seed, name in enumerate(PER_CHANNEL[kernel]):
+        given[name] = abs(draw(shape[1], np.float64 if name in ("mean", "rstd") else dtype, seed))
+    options = {"batch_norm_forward": {"momentum": 0.1, "eps": EPS}, "batch_norm_inference": {"eps": EPS}}
+    return given | {"axis": 1} | options.get(kernel, {"training": True}) | changes
+
+
+def bits_of(arguments):
+    """The bytes of all arrays, with what they are views of."""
+    arrays = [value for value in arguments.values() if isinstance(value, np.ndarray) and value.dtype != "O"]
+    arrays += [array.base for array in arrays if isinstance(array.base, np.ndarray)]
+    return [array.tobytes() for array in arrays]
+
+
+def assert_refused(kernel, arguments, pattern, error=ValueError):
+    before = bits_of(arguments)
+    with pytest.raises(error, match=pattern):
+        getattr(native, kernel)(**arguments)
+    assert bits_of(arguments) == before
+
+
+def assert_change_refused(kernel, name, change, pattern, error=ValueError):
+    bad = arguments(kernel)
+    bad[name] = change(bad[name])
+    assert_refused(kernel, bad, pattern, error)
+
+
+def misaligned(array):
+    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+@each_array
+@pytest.mark.parametrize("change", [
+    lambda array: array.tolist(),
+    lambda array: array.astype(array.dtype.newbyteorder()),
+    *[lambda array, dtype=dtype: array.astype(dtype) for dtype in "ei?FO"],
+], ids=["list", "byte-swapped", "float16", "int32", "bool", "complex64", "object"])
+def test_wrong_type_is_refused(kernel, name, change):
+    assert_change_refused(kernel, name, change, f"^{name} must be", TypeError)
+
+
+@each_kernel
+@pytest.mark.parametrize("dtype", ["e", "i", "?", "F", "O"])
+def test_other_dtypes_are_refused_even_if_all_agree(kernel, dtype):
+    assert_refused(kernel, arguments(kernel, dtype), "^x must be float32 or float64, was", TypeError)
+
+
+@pytest.mark.parametrize("kernel, name", [pair for pair in ARRAYS if pair[1] != "x"])
+def test_mixed_dtypes_are_refused(kernel, name):
+    other = {np.dtype(np.float32): np.float64, np.dtype(np.float64): np.float32}
+    words = rf"^{name} must be (float32, was float64|float64, was float32); use \.astype"
+    assert_change_refused(kernel, name, lambda array: array.astype(other[array.dtype]), words, TypeError)
+
+
+@each_array
+def test_misaligned_is_refused(kernel, name):
+    assert_change_refused(kernel, name, misaligned, f"^{name} must be aligned")
+
+
+@pytest.mark.parametrize("kernel, name", WRITTEN)
+def test_read_only_is_refused(kernel, name):
+    bad = arguments(kernel)
+    bad[name].flags.writeable = False
+    assert_refused(kernel, bad, f"^{name} .*read-only")
+
+
+@each_kernel
+@pytest.mark.parametrize("shape", [(), (18,), (6, 3, 1, 1, 1, 1)], ids=str)
+def test_wrong_rank_is_refused(kernel, shape):
+    bad = arguments(kernel) | {name: np.ones(shape, np.float32) for name in LIKE_X[kernel]}
+    assert_refused(kernel, bad, "^x must have 2 to 5 dimensions")
+
+
+@pytest.mark.parametrize("kernel, name", [pair for pair in ARRAYS if pair[1] in ("out", "grad_y")])
+def test_wrong_shape_is_refused(kernel, name):
+    for shape in [(3, 6), (18,), (6, 3, 1), (6, 4), (0, 3)]:
+        assert_refused(kernel, arguments(kernel, **{name: np.ones(shape, np.float32)}), f"^{name} .*shape")
+
+
+@pytest.mark.parametrize("kernel, name", [pair for pair in ARRAYS if pair[1] in PER_CHANNEL[pair[0]]])
+def test_wrong_vector_is_refused(kernel, name):
+    for shape in [(2,), (4,), (1, 3), (3, 1), ()]:
+        change = lambda vector: np.resize(vector, shape)
+        assert_change_refused(kernel, name, change, rf"^{name} must have shape \(3,\)")
+    for change in (lambda v: v.repeat(2)[::2], lambda v: v[::-1]):
+        assert_change_refused(kernel, name, change, rf"^{name} must be contiguous.*np\.ascontiguousarray")
+
+
+@pytest.mark.parametrize("kernel, name, other", [
+    (kernel, name, other) for kernel, name in WRITTEN for k, other in ARRAYS if k == kernel and other != name
+])
+def test_overlap_is_refused(kernel, name, other):
+    """One array begins with, one element after or one before another; out may be x or grad_y itself."""
+    for start in (0, 1, 2):
+        buffer = draw(30, np.float64)
+        bad = arguments(kernel, np.float64)
+        bad[name] = buffer[1:][: bad[name].size].reshape(bad[name].shape)
+        bad[other] = buffer[start:][: bad[other].size].reshape(bad[other].shape)
+        in_place = name == "out" and other == ("grad_y" if "grad_y" in bad else "x")
+        if not (in_place and start == 1):
+            names = f"({name} must not overlap {other}|{other} must not overlap {name})"
+            assert_refused(kernel, bad, f"^{names} in memory")
+
+
+def test_running_statistics_that_are_one_array_are_refused():
+    one = np.ones(3, np.float32)
+    bad = arguments("batch_norm_forward", running_mean=one, running_var=one)
+    assert_refused("batch_norm_forward", bad, "^running_mean must not overlap running_var")
+
+
+@each_kernel
+def test_arrays_that_interleave_do_not_overlap(kernel):
+    buffer, good = np.empty((12, 3), np.float32), arguments(kernel)
+    source = "grad_y" if "grad_y" in good else "x"
+    getattr(native, kernel)(**good)
+    buffer[::2] = good[source]
+    getattr(native, kernel)(**good | {source: buffer[::2], "out": buffer[1::2]})
+    assert np.array_equal(buffer[1::2], good["out"]) and np.array_equal(buffer[::2], good[source])
+
+
+@each_kernel
+def test_other_strides_are_refused(kernel):
+    """Beside the channels', more than two steps through memory, or orders that do not go together."""
+    shape = (4, 3, 6, 4)
+    for change in (lambda x: x[:, :, ::2], lambda x: x[..., :3], lambda x: x[..., ::-1]):
+        bad = arguments(kernel, shape=shape)
+        bad |= {name: change(bad[name].repeat(2, axis=2)) for name in LIKE_X[kernel]}
+        assert_refused(kernel, bad, r"^x and .*strides.*np\.ascontiguousarray")
+        assert_refused(kernel, bad | {"out": None}, r"^x and .*strides.*np\.ascontiguousarray")
+    bad = arguments(kernel, shape=shape)
+    bad[LIKE_X[kernel][1]] = np.asfortranarray(bad[LIKE_X[kernel][1]])
+    assert_refused(kernel, bad, r"^x and .*strides.*np\.ascontiguousarray")
+
+
+@each_kernel
+def test_wrong_axis_is_refused(kernel):
+    for axis in (0, 2, -2, "x", 1.0, None, (1,)):
+        assert_refused(kernel, arguments(kernel, axis=axis), "^axis must be 1 or -1, was")
+    getattr(native, kernel)(**arguments(kernel, axis=np.int64(-1)))
+
+
+@pytest.mark.parametrize("kernel, name", [
+    ("batch_norm_forward", "eps"), ("batch_norm_forward", "momentum"), ("batch_norm_inference", "eps")])
+def test_wrong_numbers_are_refused(kernel, name):
+    for value in [-1e-5, -5e-324, np.nan, np.inf, -np.inf, 10**400] + [1.001] * (name == "momentum"):
+        assert_refused(kernel, arguments(kernel, **{name: value}), f"^{name} must be")
+    for value in ("0.1", None, 0.1j, [0.1], np.ones(2)):
+        assert_refused(kernel, arguments(kernel, **{name: value}), f"^{name} must be a number", TypeError)
+
+
+def test_what_belongs_together_must_be_given_together():
+    for name in ("running_mean", "running_var"):
+        bad = arguments("batch_norm_forward", **{name: None})
+        assert_refused("batch_norm_forward", bad, "^running_mean and running_var must both")
+        bad = arguments("batch_norm_inference", **{name: None})
+        assert_refused("batch_norm_inference", bad, f"^{name} must be a NumPy array", TypeError)
+    for name in ("mean", "rstd", "grad_y"):
+        bad = arguments("batch_norm_backward", **{name: None})
+        assert_refused("batch_norm_backward", bad, f"^{name} must be a NumPy array", TypeError)
+
+
+@pytest.mark.parametrize("kernel", LIKE_X)
+def test_an_out_that_overlaps_itself_is_refused(kernel):
+    out = np.lib.stride_tricks.as_strided(np.zeros(3, np.float32), (6, 3), (0, 4))
+    assert_refused(kernel, arguments(kernel, out=out), "^out must not overlap itself")
