@@ -1,7 +1,6 @@
 import math
 import operator
 
-import numpy as np
 
 from .checks import check_array, check_shape
 from .module import Module

@@ -53,7 +53,7 @@ class Optimizer:
         work = []
         for call in self._calls:
             group = self.param_groups[call.group]
-            if not _identical(call.options, group.values()):
+            if list(map(id, group.values())) != call.ids:
                 self._prepare(call, group)
             work.append((call, group, self._params(call, group), self._take(grads, call.order)))
         if len(work) > 1 or self.kernels is not native:
@@ -193,6 +193,8 @@ class Optimizer:
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)
 
     def _in_order(self, grads):
+        if type(grads) is list and len(grads) == len(self._keys):
+            return grads
         if isinstance(grads, dict):
             if not self._named:
                 raise TypeError("grads must be a list, was a dict: the parameters were given without names")
@@ -226,6 +228,7 @@ class Optimizer:
             if needed and name not in call.state:
                 call.state[name] = [np.zeros_like(param, subok=False) for param in self._params(call, group)]
         call.options = list(group.values())
+        call.ids = list(map(id, call.options))
 
     def _check(self, work):
         keys, written, read = list(self._keys), [], []
@@ -271,6 +274,7 @@ class _Call:
         self.steps = np.zeros(len(members), dtype=np.int64)
         self.state = {}  # name of a kind of state -> its arrays
         self.options = []  # the group's values when they were last checked
+        self.ids = []  # and which objects these are: comparing those is quickest
 
 
 def _identical(a, b):
