@@ -76,6 +76,8 @@ typedef struct {
     uint32_t offset;
 } dropout_args;
 
+enum { STREAM_ARRAYS = 16 };
+
 /* All arrays have `size` floats. */
 typedef struct {
     ptrdiff_t size, reads, updates, writes;

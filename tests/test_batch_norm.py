@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from onepass import native
-
 EPS = 1e-3  # the kernels' eps
 EPS64 = np.finfo(np.float64).eps
 SHAPES = [(6, 4), (1, 4, 7), (5, 4, 3), (3, 4, 5, 2), (2, 4, 3, 1, 5)]

@@ -64,6 +64,7 @@ cdef extern from "kernels.h" nogil:
         double p
         uint64_t seed
         uint32_t offset
+    enum: STREAM_ARRAYS
     ctypedef struct stream_args:
         ptrdiff_t size, reads, updates, writes
         float **arrays

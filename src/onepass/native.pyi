@@ -105,7 +105,8 @@ def stream(
 
     Every array of `reads` is read once, of `updates` read and written once, of `writes` written
     once. All are contiguous and of the same number of bytes. It measures the machine's streaming
-    speed for a given pattern of arrays, on as many threads as a kernel would use.
+    speed for the numbers of arrays that kernels have (csrc/kernels/stream.h lists them; others are
+    slower), on as many threads as a kernel would use.
     """
 
 def isas() -> list[str]:

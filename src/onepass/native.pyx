@@ -47,17 +47,18 @@ def stream(reads, updates, writes):
 
     Every array of `reads` is read once, of `updates` read and written once, of `writes` written
     once. All are contiguous and of the same number of bytes. It measures the machine's streaming
-    speed for a given pattern of arrays, on as many threads as a kernel would use.
+    speed for the numbers of arrays that kernels have (csrc/kernels/stream.h lists them; others are
+    slower), on as many threads as a kernel would use.
     """
     cdef stream_args a
-    cdef float *arrays[16]
+    cdef float *arrays[STREAM_ARRAYS]
     cdef cnp.ndarray array
     cdef ptrdiff_t nbytes = -1
     cdef int n = 0
     names = ("reads", "updates", "writes")
     lists = [as_tuple(items, name) for items, name in zip((reads, updates, writes), names)]
-    if not 1 <= sum([len(items) for items in lists]) <= 16:
-        raise ValueError("reads, updates and writes must hold 1 to 16 arrays together")
+    if not 1 <= sum([len(items) for items in lists]) <= STREAM_ARRAYS:
+        raise ValueError(f"reads, updates and writes must hold 1 to {STREAM_ARRAYS} arrays together")
     for items, name in zip(lists, names):
         for i, item in enumerate(items):
             check(item, cnp.NPY_NOTYPE, name != "reads", name, i)

@@ -25,6 +25,7 @@ class ReLU(Activation):
 
     x : float32 or float64 array of any shape.
 
+    >>> import numpy as np
     >>> relu = ReLU()
     >>> relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
@@ -46,6 +47,7 @@ class Sigmoid(Activation):
 
     x : float32 or float64 array of any shape.
 
+    >>> import numpy as np
     >>> sigmoid = Sigmoid()
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
@@ -67,6 +69,7 @@ class Tanh(Activation):
 
     x : float32 or float64 array of any shape.
 
+    >>> import numpy as np
     >>> tanh = Tanh()
     >>> tanh(np.array([-1000.0, 0.0, 1000.0]))
     array([-1.,  0.,  1.])

@@ -111,6 +111,7 @@ class BatchNorm1d(BatchNorm):
     In training, one value per channel raises ValueError. The formulas of kernel and gradient are at
     `onepass.reference.batch_norm_forward` and `batch_norm_backward`.
 
+    >>> import numpy as np
     >>> layer = BatchNorm1d(2)
     >>> layer(np.array([[1, 10], [3, 30]], np.float32)).round(3)
     array([[-1., -1.], [ 1.,  1.]], dtype=float32)
@@ -124,6 +125,7 @@ class BatchNorm1d(BatchNorm):
 class BatchNorm2d(BatchNorm):
     """Batch normalisation of (N, C, H, W) input, or (N, H, W, C) with `axis=-1`; see `BatchNorm1d`.
 
+    >>> import numpy as np
     >>> BatchNorm2d(3, axis=-1)(np.ones((2, 8, 8, 3), np.float32)).shape
     (2, 8, 8, 3)
     """
@@ -134,6 +136,7 @@ class BatchNorm2d(BatchNorm):
 class BatchNorm3d(BatchNorm):
     """Batch normalisation of (N, C, D, H, W) input, or (N, D, H, W, C) with `axis=-1`; see `BatchNorm1d`.
 
+    >>> import numpy as np
     >>> BatchNorm3d(3)(np.ones((2, 3, 4, 5, 6), np.float32)).shape
     (2, 3, 4, 5, 6)
     """

@@ -18,6 +18,7 @@ class Dropout(Module):
     `onepass.reference.dropout_forward`. `seed` and `offset` are saved with the net, so that training
     that is resumed draws the masks that it would have drawn.
 
+    >>> import numpy as np
     >>> layer = Dropout(0.5, rng=0)
     >>> y = layer(np.ones(8, np.float32))
     >>> sorted(set(y.tolist())), layer.offset

@@ -1,7 +1,6 @@
 import math
 import operator
 
-
 from .checks import check_array, check_shape
 from .module import Module
 
@@ -13,6 +12,7 @@ class Flatten(Module):
 
     x : float32 or float64 array.
 
+    >>> import numpy as np
     >>> Flatten()(np.zeros((2, 3, 4))).shape
     (2, 12)
     """

@@ -41,6 +41,7 @@ def xavier_uniform(weight, gain=1.0, rng=None):
 
     weight : float32 or float64 array of 2 dimensions or more
 
+    >>> import numpy as np
     >>> weight = xavier_uniform(np.empty((30, 20), np.float32), rng=0)
     >>> bool(np.abs(weight).max() <= (6 / 50) ** 0.5)
     True
@@ -51,6 +52,7 @@ def xavier_uniform(weight, gain=1.0, rng=None):
 def xavier_normal(weight, gain=1.0, rng=None):
     """Normal values of standard deviation gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010).
 
+    >>> import numpy as np
     >>> xavier_normal(np.empty((3, 2)), rng=0).shape
     (3, 2)
     """
@@ -65,6 +67,7 @@ def kaiming_uniform(weight, a=0, mode="fan_in", nonlinearity="leaky_relu", rng=N
     mode : "fan_in" keeps the variance of the forward pass, "fan_out" that of the backward pass
     nonlinearity : what follows the weight; see `calculate_gain`
 
+    >>> import numpy as np
     >>> weight = kaiming_uniform(np.empty((30, 24), np.float32), rng=0)
     >>> bool(np.abs(weight).max() <= 0.5)
     True
@@ -75,6 +78,7 @@ def kaiming_uniform(weight, a=0, mode="fan_in", nonlinearity="leaky_relu", rng=N
 def kaiming_normal(weight, a=0, mode="fan_in", nonlinearity="leaky_relu", rng=None):
     """Normal values of standard deviation gain / sqrt(fan) (He et al. 2015); see `kaiming_uniform`.
 
+    >>> import numpy as np
     >>> kaiming_normal(np.empty((3, 2, 5, 5)), mode="fan_out", rng=0).shape
     (3, 2, 5, 5)
     """

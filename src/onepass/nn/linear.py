@@ -24,6 +24,7 @@ class Linear(Module):
         grad_weight = grad_y.T @ x      over all leading axes
         grad_bias   = sum(grad_y)       over all leading axes
 
+    >>> import numpy as np
     >>> layer = Linear(3, 2, rng=0)
     >>> layer(np.ones((5, 3), np.float32)).shape
     (5, 2)

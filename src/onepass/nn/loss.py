@@ -51,6 +51,7 @@ class CrossEntropyLoss(Loss):
     `forward` returns a Python float, `backward` the gradient in prediction's shape and dtype.
     An empty batch has mean NaN, as in PyTorch.
 
+    >>> import numpy as np
     >>> loss = CrossEntropyLoss()
     >>> round(loss.forward(np.zeros((2, 4)), np.array([0, 3])), 6)
     1.386294
@@ -93,6 +94,7 @@ class MSELoss(Loss):
     broadcast, such as (N, 1) and (N,), raise. `forward` returns a Python float, `backward` the
     gradient 2 (prediction - target) / size. An empty batch has mean NaN, as in PyTorch.
 
+    >>> import numpy as np
     >>> loss = MSELoss()
     >>> loss.forward(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     2.0
@@ -127,6 +129,7 @@ class BCEWithLogitsLoss(Loss):
     prediction, target : float32 or float64 arrays of one shape and dtype, target from 0 to 1.
     `forward` returns a Python float. An empty batch has mean NaN, as in PyTorch.
 
+    >>> import numpy as np
     >>> loss = BCEWithLogitsLoss()
     >>> round(loss.forward(np.array([0.0, 1000.0]), np.array([1.0, 1.0])), 6)
     0.346574

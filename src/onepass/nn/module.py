@@ -28,6 +28,7 @@ class Module:
     What `forward` keeps for `backward`, by reference and in training mode only, is not pickled or
     copied; gradients are.
 
+    >>> import numpy as np
     >>> class Scale(Module):
     ...     parameter_names = ("weight",)
     ...     def __init__(self):

@@ -1,5 +1,3 @@
-import numpy as np
-
 from .module import Module
 
 
@@ -8,6 +6,7 @@ class Sequential(Module):
 
     A layer remembers one input, so the same object cannot stand in two places of a net.
 
+    >>> import numpy as np
     >>> from onepass import nn
     >>> net = nn.Sequential(nn.Linear(2, 3, rng=0), nn.Tanh())
     >>> net
