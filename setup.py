@@ -1,6 +1,7 @@
 """Builds `onepass.native`: one static library for each instruction set, and the extension that holds them all.
 
-`python setup.py build_ext --inplace` is the development loop: only what changed is compiled again.
+`python setup.py build_ext --inplace` is the development loop: only what changed is compiled again. After a
+change of compiler or flags, add `--force` to it, and to a `build_clib` before it.
 ONEPASS_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`; without it the
 extension is stripped.
 """
@@ -21,10 +22,9 @@ from setuptools.command.build_ext import build_ext
 
 X86_64 = {
     "baseline": [],
-    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
+    "avx2": ["-mavx2", "-mfma", "-mbmi2"],
     "avx512": [
-        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2",
-        "-mprefer-vector-width=256",
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=256",
     ],
 }  # fmt: skip
 INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
@@ -39,13 +39,14 @@ LDFLAGS = ["-pthread", *(EXTRA or (["-Wl,-s"] if sys.platform == "linux" else []
 HEADERS = sorted(path.as_posix() for path in Path("csrc").rglob("*.h"))
 FORBIDDEN = {
     "-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-fassociative-math", "-ffinite-math-only",
+    "-freciprocal-math", "-ffp-model=fast",
 }  # fmt: skip
 
 
 def check_toolchain():
     """Stop on flags that break the promise of the same bits, and where there is no compiler."""
-    for variable in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "ONEPASS_CFLAGS"):
-        for flag in shlex.split(os.environ.get(variable, "")):
+    for variable in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED", "ONEPASS_CFLAGS"):
+        for flag in shlex.split(os.environ.get(variable) or sysconfig.get_config_var(variable) or ""):
             if flag in FORBIDDEN:
                 sys.exit(
                     f"onepass: {variable} contains {flag}, which changes results and, when linking, the "

@@ -16,7 +16,8 @@ int list_kernels(const kernels *tables[MAX_ISAS], bool runs[MAX_ISAS])
 #if defined(__x86_64__)
     __builtin_cpu_init();
     runs[n] = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     tables[n++] = &kernels_avx512;
     runs[n] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     tables[n++] = &kernels_avx2;

@@ -114,9 +114,8 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void before_fork(void)
+static void stop_workers(void)
 {
-    pthread_mutex_lock(&entry);
     pthread_mutex_lock(&lock);
     stopping = true;
     pthread_cond_broadcast(&wake);
@@ -124,6 +123,12 @@ static void before_fork(void)
     for (; workers > 0; workers--)
         pthread_join(handles[workers - 1], NULL);
     stopping = false;
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&entry);
+    stop_workers();
 }
 
 static void after_fork_in_parent(void)
@@ -159,6 +164,8 @@ void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, p
         task(args, 0, size);
         return;
     }
+    if (workers > wanted - 1)
+        stop_workers(); /* each one that is left over would be woken for every job */
     start_workers(wanted - 1);
     uint64_t chunks = (uint64_t)((size - 1) / grain + 1);
     int most = workers + 1 < wanted ? workers + 1 : wanted;

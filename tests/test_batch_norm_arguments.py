@@ -198,7 +198,16 @@ def test_what_belongs_together_must_be_given_together():
         assert_refused("batch_norm_backward", bad, f"^{name} must be a NumPy array", TypeError)
 
 
-@pytest.mark.parametrize("kernel", LIKE_X)
-def test_an_out_that_overlaps_itself_is_refused(kernel):
-    out = np.lib.stride_tricks.as_strided(np.zeros(3, np.float32), (6, 3), (0, 4))
+@each_kernel
+@pytest.mark.parametrize("strides", [(0, 4), (4, 4), (8, 4), (4, 8), (-8, 4)], ids=str)
+def test_an_out_that_overlaps_itself_is_refused(kernel, strides):
+    out = np.lib.stride_tricks.as_strided(np.zeros(99, np.float32)[50:], (6, 3), strides)
     assert_refused(kernel, arguments(kernel, out=out), "^out must not overlap itself")
+
+
+@each_kernel
+def test_a_step_along_an_axis_of_one_is_never_taken(kernel):
+    x = np.lib.stride_tricks.as_strided(np.zeros(12, np.float32), (1, 3, 4), (7, 16, 4))
+    for name in LIKE_X[kernel]:
+        if name != "out":
+            getattr(native, kernel)(**arguments(kernel, shape=(1, 3, 4), out=None) | {name: x})

@@ -361,3 +361,25 @@ def test_wrong_steps_are_refused(step, steps, error):
 ])
 def test_wrong_hyper_parameters_are_refused(step, option, value, error):
     assert_refused(arguments(step, **{option: value}), step, error, rf"^{option}\b")
+
+
+@pytest.mark.parametrize("step", OPTIONS)
+def test_steps_must_not_overlap_an_array(step):
+    bad = arguments(step, shapes=[(4,)], dtype=np.float64)
+    bad["steps"] = bad["params"][0].view(np.int64)[:1]
+    bad["steps"][0] = 1
+    assert_refused(bad, step, ValueError, r"must not overlap")
+
+
+@pytest.mark.parametrize("step", OPTIONS)
+def test_a_count_that_cannot_grow_is_refused(step):
+    bad = arguments(step)
+    bad["steps"][:] = np.iinfo(np.int64).max
+    assert_refused(bad, step, ValueError, r"^steps\[\d\] must be in")
+
+
+def test_both_names_of_a_64_bit_integer_count():
+    good = arguments("adam_step")
+    good["steps"] = good["steps"].astype(np.longlong)
+    native.adam_step(**good)
+    assert (good["steps"] == 1).all()

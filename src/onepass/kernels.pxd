@@ -87,7 +87,7 @@ cdef extern from "kernels.h" nogil:
         kernel *batch_norm_row_sums[2]
         kernel *batch_norm_merge_sums[2]
         kernel *batch_norm_grad_rows[2]
-    int MAX_ISAS
+    enum: MAX_ISAS
     int list_kernels(const kernels **tables, c_bool *runs) noexcept
 
 cdef extern from "pool.h" nogil:

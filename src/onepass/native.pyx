@@ -6,12 +6,13 @@ These doors check, release the GIL and call; there is no arithmetic here.
 """
 
 cimport numpy as cnp
-from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.math cimport INFINITY, isfinite
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from .kernels cimport *
 
+import operator
 import os
 
 cnp.import_array()
@@ -23,8 +24,8 @@ cdef ptrdiff_t GIL_THRESHOLD = 8192
 cdef ptrdiff_t GRAIN = 16384
 
 # Every table that was compiled, best first, and the one in use.
-cdef const kernels *tables[4]
-cdef c_bool runs[4]
+cdef const kernels *tables[MAX_ISAS]
+cdef c_bool runs[MAX_ISAS]
 cdef int table_count = list_kernels(tables, runs)
 cdef const kernels *table
 
@@ -32,6 +33,14 @@ cdef const kernels *table
 cdef void run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t work) noexcept nogil:
     if size > 0:
         pool_run(task, args, size, grain, work)
+
+
+cdef void run_by_elements(kernel *task, const void *args, ptrdiff_t size) noexcept:
+    if size >= GIL_THRESHOLD:
+        with nogil:
+            run(task, args, size, GRAIN, size)
+    else:
+        run(task, args, size, GRAIN, size)
 
 
 include "doors/checks.pxi"
@@ -72,8 +81,7 @@ def stream(reads, updates, writes):
     a.size = nbytes // <ptrdiff_t>sizeof(float)
     a.reads, a.updates, a.writes = len(lists[0]), len(lists[1]), len(lists[2])
     a.arrays = arrays
-    with nogil:
-        run(table.stream, &a, a.size, GRAIN, a.size)
+    run_by_elements(table.stream, &a, a.size)
 
 
 # Instruction sets
@@ -114,10 +122,9 @@ def _default_isa():
 
 def set_num_threads(n):
     """Let kernels use n threads, the caller included. Results do not depend on it."""
-    cdef int threads
     try:
-        whole = n.__index__()
-    except AttributeError:
+        whole = operator.index(n)
+    except TypeError:
         raise TypeError(f"n must be an integer, was {type(n).__name__}") from None
     if not 1 <= whole <= POOL_MAX_THREADS:
         raise ValueError(f"n must be in [1, {POOL_MAX_THREADS}], was {whole}")
@@ -135,24 +142,27 @@ def thread_threshold():
 
 
 def _cpus():
-    """CPUs this process may use: its affinity, and the quota of its control group."""
+    """CPUs this process may use: its affinity, and the quotas of its control group and those above it."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:
         cpus = os.cpu_count() or 1
-    for path in ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"):
+    group = "/"
+    try:
+        with open("/proc/self/cgroup") as file:
+            group = next((line.strip()[3:] for line in file if line.startswith("0::")), "/")
+    except OSError:
+        pass
+    while True:
         try:
-            with open(path) as file:
-                words = file.read().split()
-            if len(words) == 1:
-                with open(path.replace("quota", "period")) as file:
-                    words += file.read().split()
-            quota, period = int(words[0]), int(words[1])
-        except (OSError, ValueError, IndexError):
-            continue
-        if quota > 0 and period > 0:
+            with open(f"/sys/fs/cgroup{group.rstrip('/')}/cpu.max") as file:
+                quota, period = map(int, file.read().split())
             cpus = min(cpus, max(1, -(-quota // period)))
-    return cpus
+        except (OSError, ValueError):
+            pass  # no such file, or no limit
+        if group == "/":
+            return cpus
+        group = os.path.dirname(group)
 
 
 def _default_threads():

@@ -4,10 +4,6 @@ cdef enum:
     MAX_DIMS = 5
     MAX_VIEWS = 3
 
-cdef ptrdiff_t magnitude(ptrdiff_t x) noexcept:
-    return -x if x < 0 else x
-
-
 cdef class Layout:
     """Arrays of one shape seen as (outer, channels, inner), found by merging axes that follow each other in memory."""
     cdef batch_norm_args args
@@ -73,7 +69,7 @@ cdef class Layout:
             contiguous = contiguous and views[k].inner_stride == 1
             rows = rows and views[k].channel_stride == 1
             for i in range(ndim):
-                if cnp.PyArray_STRIDES(array)[i] % item:
+                if cnp.PyArray_DIMS(array)[i] > 1 and cnp.PyArray_STRIDES(array)[i] % item:
                     raise ValueError(f"{names[k]} must have strides that are multiples of its item size; use .copy()")
         self.by_rows = rows and not contiguous
         self.double_precision = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
@@ -138,6 +134,7 @@ cdef void *per_channel(object array, int kind, bint written, cnp.ndarray x, int 
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out=None):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.batch_norm_forward`."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
     cdef cnp.ndarray y, mean, rstd
@@ -152,7 +149,7 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
     if (running_mean is None) != (running_var is None):
         raise ValueError("running_mean and running_var must both be arrays or both be None")
     a.momentum = number(momentum, "momentum", 0, 1)
-    a.eps = number(eps, "eps", 0, 1e308)
+    a.eps = number(eps, "eps", 0, INFINITY)
     if cnp.PyArray_SIZE(<cnp.ndarray>x) == cnp.PyArray_DIMS(<cnp.ndarray>x)[channels] > 0:
         raise ValueError(f"x must have more than 1 value per channel in training, had shape {x.shape}")
     y = output(out, x)
@@ -168,6 +165,7 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
 
 
 def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, eps, out=None):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.batch_norm_inference`."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
     cdef cnp.ndarray y
@@ -181,7 +179,7 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
     a.bias = per_channel(bias, kind, False, x, channels, "bias")
     a.running_mean = per_channel(running_mean, kind, False, x, channels, "running_mean")
     a.running_var = per_channel(running_var, kind, False, x, channels, "running_var")
-    a.eps = number(eps, "eps", 0, 1e308)
+    a.eps = number(eps, "eps", 0, INFINITY)
     y = output(out, x)
     if out is not None:
         check_apart(("out", "x", "weight", "bias", "running_mean", "running_var"),
@@ -192,6 +190,7 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
 
 
 def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *, axis, bint training, out=None):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.batch_norm_backward`."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
     cdef cnp.ndarray grad_x

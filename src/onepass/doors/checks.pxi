@@ -18,7 +18,7 @@ cdef double number(object value, str name, double low, double high, bint open_en
             raise ValueError(f"{name} must be finite, was an integer beyond the range of float64") from None
     if isfinite(x) and low <= x and (x < high or (x == high and not open_end)):
         return x
-    if high < 1e300:
+    if high < INFINITY:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}{')' if open_end else ']'}, was {value!r}")
     raise ValueError(f"{name} must be finite and >= {low:g}, was {value!r}")
 
@@ -39,7 +39,8 @@ cdef int check(object array, int kind, bint written, str name, Py_ssize_t index=
     cdef int found
     if cnp.PyArray_Check(array):
         found = cnp.PyArray_TYPE(<cnp.ndarray>array)
-        if ((found == kind or (kind == cnp.NPY_NOTYPE and (found == cnp.NPY_FLOAT or found == cnp.NPY_DOUBLE)))
+        if ((found == kind or (found == cnp.NPY_LONGLONG and kind == cnp.NPY_INT64 and sizeof(long long) == 8)
+             or (kind == cnp.NPY_NOTYPE and (found == cnp.NPY_FLOAT or found == cnp.NPY_DOUBLE)))
                 and cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, flags)
                 and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>array)):
             return 0
@@ -58,6 +59,10 @@ cdef explain(object array, int kind, bint written, str name):
     if written and not array.flags.writeable:
         raise ValueError(f"{name} is updated in place and must be writable, was read-only")
     raise ValueError(f"{name} must be aligned in memory; use .copy()")
+
+
+cdef ptrdiff_t magnitude(ptrdiff_t x) noexcept:
+    return -x if x < 0 else x
 
 
 cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
@@ -147,6 +152,25 @@ cdef Py_ssize_t find_overlap(stretch *s, Py_ssize_t n, Py_ssize_t *other) noexce
     return -1
 
 
+cdef bint overlaps_itself(cnp.ndarray array) noexcept:
+    """Whether a step along some axis is shorter than the stretch that the axes with shorter steps span."""
+    cdef ptrdiff_t extent = cnp.PyArray_ITEMSIZE(array), shortest, stride
+    cdef int i, axis, done = 0
+    for _ in range(cnp.PyArray_NDIM(array)):
+        axis = -1
+        for i in range(cnp.PyArray_NDIM(array)):
+            stride = magnitude(cnp.PyArray_STRIDES(array)[i])
+            if cnp.PyArray_DIMS(array)[i] > 1 and not done >> i & 1 and (axis < 0 or stride < shortest):
+                axis, shortest = i, stride
+        if axis < 0:
+            return False
+        if shortest < extent:
+            return True
+        done |= 1 << axis
+        extent += (cnp.PyArray_DIMS(array)[axis] - 1) * shortest
+    return False
+
+
 cdef cnp.ndarray output(object out, cnp.ndarray model):
     """An array like `model`: `out` if that fits."""
     if out is None:
@@ -154,9 +178,8 @@ cdef cnp.ndarray output(object out, cnp.ndarray model):
     check(out, cnp.PyArray_TYPE(model), True, "out")
     if not same_shape(out, model):
         raise ValueError(f"out must have shape {(<object>model).shape}, had {out.shape}")
-    for i in range(cnp.PyArray_NDIM(model)):
-        if cnp.PyArray_DIMS(model)[i] > 1 and cnp.PyArray_STRIDES(<cnp.ndarray>out)[i] == 0:
-            raise ValueError(f"out must not overlap itself in memory, had strides {out.strides}")
+    if overlaps_itself(out):
+        raise ValueError(f"out must not overlap itself in memory, had shape {out.shape} and strides {out.strides}")
     return out
 
 

@@ -10,14 +10,11 @@ cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.nd
     cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
     a.size = cnp.PyArray_SIZE(x)
     a.x, a.y, a.mask = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), <uint32_t *>cnp.PyArray_DATA(mask)
-    if a.size >= GIL_THRESHOLD:
-        with nogil:
-            run(task, a, a.size, GRAIN, a.size)
-    else:
-        run(task, a, a.size, GRAIN, a.size)
+    run_by_elements(task, a, a.size)
 
 
 def dropout_forward(x, *, p, seed, offset, out=None):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.dropout_forward`."""
     cdef dropout_args a
     cdef cnp.ndarray y, mask
     cdef cnp.npy_intp words
@@ -35,6 +32,7 @@ def dropout_forward(x, *, p, seed, offset, out=None):
 
 
 def dropout_backward(grad_y, mask, *, p, out=None):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.dropout_backward`."""
     cdef dropout_args a
     cdef cnp.ndarray grad_x
     cdef cnp.npy_intp words

@@ -59,8 +59,8 @@ cdef class Table:
             if active == 0:
                 check(params[i], cnp.NPY_NOTYPE, True, "params", i)
                 self.kind = cnp.PyArray_TYPE(<cnp.ndarray>params[i])
-            if taken[i] < 0:
-                raise ValueError(f"steps[{i}] must be >= 0, was {taken[i]}")
+            if not 0 <= taken[i] < INT64_MAX:
+                raise ValueError(f"steps[{i}] must be in [0, 2^63 - 1), was {taken[i]}")
             for k in range(len(names)):
                 if self.arrays[k] == NULL:
                     continue
@@ -88,7 +88,10 @@ cdef class Table:
             counts[active] = taken[i] + 1
             offsets[active + 1] = offsets[active] + cnp.PyArray_SIZE(param)
             active += 1
-        found = find_overlap(memory, stretches, &other)
+        memory[stretches] = stretch_of(self.steps, True, -1)
+        memory[stretches].list = <int>len(names)
+        names += ("steps",)
+        found = find_overlap(memory, stretches + 1, &other)
         if found >= 0:
             raise ValueError(f"{place(names[memory[found].list], memory[found].index)} must not overlap "
                              f"{place(names[memory[other].list], memory[other].index)} in memory")
@@ -101,11 +104,7 @@ cdef class Table:
         cdef kernel *task = both[self.kind == cnp.NPY_DOUBLE]
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
-        if self.size >= GIL_THRESHOLD:
-            with nogil:
-                run(task, args, self.size, GRAIN, self.size)
-        else:
-            run(task, args, self.size, GRAIN, self.size)
+        run_by_elements(task, args, self.size)
         for i in range(len(self.lists[1])):
             if (<tuple>self.lists[1])[i] is not None:
                 taken[i] += 1
@@ -113,7 +112,7 @@ cdef class Table:
 
 cdef tuple as_tuple(object items, str name):
     # A copy: the caller's list may change, and its arrays die, while the GIL is released.
-    if type(items) is list or type(items) is tuple:
+    if isinstance(items, (list, tuple)):
         return tuple(items)
     raise TypeError(f"{name} must be a list of arrays, was {type(items).__name__}")
 
@@ -126,12 +125,13 @@ cdef int check_momentum_buffers(object buffers, double momentum) except -1:
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
              lr, momentum, dampening, weight_decay, bint nesterov, bint maximize):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.sgd_step`."""
     cdef sgd_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, 1e308)
-    a.momentum = number(momentum, "momentum", 0, 1e308)
-    a.dampening = number(dampening, "dampening", 0, 1e308)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, 1e308)
+    a.lr = number(lr, "lr", 0, INFINITY)
+    a.momentum = number(momentum, "momentum", 0, INFINITY)
+    a.dampening = number(dampening, "dampening", 0, INFINITY)
+    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.nesterov = nesterov
     a.maximize = maximize
     if nesterov and (a.momentum == 0 or a.dampening != 0):
@@ -145,13 +145,14 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
                  lr, alpha, eps, momentum, weight_decay, bint maximize):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.rmsprop_step`."""
     cdef rmsprop_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, 1e308)
+    a.lr = number(lr, "lr", 0, INFINITY)
     a.alpha = number(alpha, "alpha", 0, 1)
-    a.eps = number(eps, "eps", 0, 1e308)
-    a.momentum = number(momentum, "momentum", 0, 1e308)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, 1e308)
+    a.eps = number(eps, "eps", 0, INFINITY)
+    a.momentum = number(momentum, "momentum", 0, INFINITY)
+    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.maximize = maximize
     check_momentum_buffers(momentum_buffers, a.momentum)
     t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers"),
@@ -164,13 +165,14 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
               lr, beta1, beta2, eps, weight_decay, bint decoupled, bint maximize):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.adam_step`."""
     cdef adam_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, 1e308)
+    a.lr = number(lr, "lr", 0, INFINITY)
     a.beta1 = number(beta1, "beta1", 0, 1, True)
     a.beta2 = number(beta2, "beta2", 0, 1, True)
-    a.eps = number(eps, "eps", 0, 1e308)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, 1e308)
+    a.eps = number(eps, "eps", 0, INFINITY)
+    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.decoupled = decoupled
     a.maximize = maximize
     t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),

@@ -73,6 +73,10 @@ def _apply(x, mask, p, out):
     kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=flat.size, bitorder="little")
     scale = scalar(1.0 / (1.0 - p) if p < 1 else 0.0, x.dtype)
     y = np.empty_like(x) if out is None else out
+    target = y.ravel(order="K")
+    same_order = all(n <= 1 or s == t for n, s, t in zip(x.shape, x.strides, y.strides))
+    if x.size and not (same_order and np.may_share_memory(target, y)):
+        raise ValueError("out must be contiguous, in the memory order of the input")
     with np.errstate(all="ignore"):  # what happens at dropped elements is not seen
-        y.ravel(order="K")[...] = np.where(kept, flat * scale, x.dtype.type(0))
+        target[...] = np.where(kept, flat * scale, x.dtype.type(0))
     return y
