@@ -144,3 +144,12 @@ def test_the_rest(loss):
     expected = instance(x, target)
     for twin in (copy.deepcopy(instance), pickle.loads(pickle.dumps(instance))):
         assert twin(x, target) == expected
+
+
+@pytest.mark.parametrize("x, target, value", [
+    (np.inf, 1, 0), (np.inf, 0, np.inf), (np.inf, 0.5, np.inf),
+    (-np.inf, 0, 0), (-np.inf, 1, np.inf), (-np.inf, 0.5, np.inf), (np.nan, 0, np.nan),
+])
+def test_binary_cross_entropy_of_what_is_not_finite(x, target, value):
+    loss = nn.BCEWithLogitsLoss().forward(np.array([float(x)]), np.array([float(target)]))
+    np.testing.assert_equal(loss, float(value))

@@ -576,3 +576,54 @@ def test_gradients_are_not_modified_nor_needed_afterwards(cls):
     optimizer = cls(random_arrays([(4,), (2, 3)], seed=1), maximize=True, **FULL[cls])
     optimizer.step(grads)
     assert bits(grads) == before
+
+
+@pytest.mark.parametrize("make, option", [
+    (SGD, {"momentum": 0.9}), (RMSProp, {"momentum": 0.9}), (RMSProp, {"centered": True}), (Adam, {"amsgrad": True}),
+])
+def test_a_state_saved_after_an_option_was_switched_on_loads(make, option):
+    params, grads = [np.ones(3)], [np.full(3, 0.5)]
+    optimizer = make(params)
+    optimizer.step(grads)
+    optimizer.param_groups[0].update(option)
+    state = optimizer.state_dict()
+    other = [params[0].copy()]
+    twin = make(other)
+    twin.load_state_dict(state)
+    for _ in range(3):
+        optimizer.step(grads)
+        twin.step(grads)
+    np.testing.assert_array_equal(other[0], params[0])
+
+
+@pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])
+@pytest.mark.parametrize("spoil", [
+    lambda param, grad: param.setflags(write=False),
+    lambda param, grad: setattr(grad, "shape", (3, 1)),
+], ids=["read-only", "shape"])
+@pytest.mark.filterwarnings("ignore:.*shape:DeprecationWarning")
+def test_the_same_arrays_are_checked_again_when_they_have_changed(backend, spoil):
+    params, grads = [np.ones(3), np.ones(3)], [np.ones(3), np.ones(3)]
+    optimizer = SGD([{"params": params[:1]}, {"params": params[1:]}], lr=0.1).set_backend(backend)
+    optimizer.step(grads)
+    spoil(params[1], grads[1])
+    with pytest.raises(ValueError, match=r"^(params|grads)\[1\] must"):
+        optimizer.step(grads)
+    assert (params[0] == 0.9).all()
+    assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [1, 1]
+
+
+def test_momentum_switched_off_before_the_first_step_and_on_later_starts_with_the_gradient():
+    param, grad = np.zeros(1), np.ones(1)
+    optimizer = SGD([param], lr=1.0, momentum=0.9, dampening=0.5)
+    optimizer.param_groups[0]["momentum"] = 0.0
+    optimizer.step([grad])
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.step([grad])
+    assert param[0] == -2.0
+
+
+@pytest.mark.parametrize("backend", ["numpy", np, None])
+def test_a_backend_must_be_a_module_of_kernels(backend):
+    with pytest.raises(TypeError, match="a backend is a module of kernels"):
+        Adam([np.ones(1)]).set_backend(backend)

@@ -121,7 +121,7 @@ class BCEWithLogitsLoss(Loss):
 
     With x = prediction and t = target::
 
-        value = average(max(x, 0) - x t + log(1 + exp(-|x|)))
+        value = average((1 - t) max(x, 0) + t max(-x, 0) + log(1 + exp(-|x|)))
         grad  = (sigmoid(x) - t) / size
 
     reduction : "mean" over all elements, or "sum"
@@ -144,7 +144,10 @@ class BCEWithLogitsLoss(Loss):
             raise ValueError(f"target must be from 0 to 1, was {target[outside][0]}")
         x = prediction
         with np.errstate(all="ignore"):
-            value = self.reduce(np.maximum(x, x.dtype.type(0)) - x * target + np.log1p(np.exp(-np.abs(x))))
+            # Where the target agrees with an infinite x, nothing is lost, rather than 0 times infinity.
+            share = np.where(x > 0, 1 - target, target)
+            linear = np.where(share == 0, share, share * np.abs(x))
+            value = self.reduce(linear + np.log1p(np.exp(-np.abs(x))))
         self._kept = x, target
         return value
 

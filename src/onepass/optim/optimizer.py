@@ -1,5 +1,5 @@
 import importlib
-import operator
+from types import ModuleType
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Optimizer:
         self._sizes = []  # of the groups
         self._keys = {}  # a parameter's name or, without names, its position, in order
         self._named = False
-        self._checked = []
+        self._checked, self._marks = [], []  # arrays found good, and what they were like
         if not isinstance(params, (dict, np.ndarray)):
             params = list(params)
         if not isinstance(params, np.ndarray) and not params:
@@ -52,17 +52,16 @@ class Optimizer:
             raise ValueError(f"param_groups must keep its {len(self._sizes)} groups: use add_param_group")
         work = []
         for call in self._calls:
-            group = self.param_groups[call.group]
-            if list(map(id, group.values())) != call.ids:
-                self._prepare(call, group)
+            group = self._refresh(call)
             work.append((call, group, self._params(call, group), self._take(grads, call.order)))
         if len(work) > 1 or self.kernels is not native:
             # One native call checks all its arrays before it modifies any. Several, or another
-            # backend's, are checked here, once for as long as the arrays are the same objects.
+            # backend's, are checked here, for as long as they are the same arrays just once.
             arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
-            if not _identical(arrays, self._checked):
+            marks = list(map(_mark, arrays))
+            if marks != self._marks:
                 self._check(work)
-                self._checked = arrays
+                self._checked, self._marks = arrays, marks
         for call, group, params, grads in work:
             try:
                 self._run(group, params, grads, call.steps, call.state)
@@ -118,6 +117,7 @@ class Optimizer:
         """
         state = {}
         for call in self._calls:
+            self._refresh(call)
             for k, i in enumerate(call.order):
                 arrays = {name: kind[k].copy("K") for name, kind in call.state.items()}
                 state[i] = {"step": int(call.steps[k]), **arrays}
@@ -156,11 +156,13 @@ class Optimizer:
 
     def set_backend(self, module):
         """Compute with the kernels of `module`, such as `onepass.reference`. Returns self."""
+        if not isinstance(module, ModuleType) or not hasattr(module, "adam_step"):
+            raise TypeError(f"a backend is a module of kernels such as onepass.reference, was {module!r}")
         self.kernels = module
         return self
 
     def __getstate__(self):
-        state = {**self.__dict__, "_checked": []}
+        state = {**self.__dict__, "_checked": [], "_marks": []}
         if "kernels" in state:
             state["kernels"] = self.kernels.__name__  # modules do not pickle
         return state
@@ -220,6 +222,13 @@ class Optimizer:
     def _take(self, arrays, positions):
         return arrays if len(self._calls) == 1 else [arrays[i] for i in positions]
 
+    def _refresh(self, call):
+        """The group of a call, prepared anew if its options have changed."""
+        group = self.param_groups[call.group]
+        if list(map(id, group.values())) != call.ids:
+            self._prepare(call, group)
+        return group
+
     def _prepare(self, call, group):
         """Check the group's options, and allocate the state arrays that they now need."""
         check_keys(f"param_groups[{call.group}]", group, self._options(self._named))
@@ -277,5 +286,8 @@ class _Call:
         self.ids = []  # and which objects these are: comparing those is quickest
 
 
-def _identical(a, b):
-    return len(a) == len(b) and all(map(operator.is_, a, b))
+def _mark(array):
+    """What can change about an array that stays the same object; None for none."""
+    if not isinstance(array, np.ndarray):
+        return id(array)
+    return id(array), array.shape, array.strides, array.dtype, array.flags.writeable

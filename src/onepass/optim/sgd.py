@@ -49,7 +49,9 @@ class SGD(Optimizer):
     def _prepare(self, call, group):
         starts = "momentum_buffer" not in call.state
         super()._prepare(call, group)
-        if starts and group["momentum"]:
+        if not group["momentum"] and not call.steps.any():
+            call.state.pop("momentum_buffer", None)
+        elif starts and group["momentum"]:
             call.steps[:] = 0  # the first gradient with momentum, whenever it comes, is the first velocity
 
     def _run(self, group, params, grads, steps, state):
