@@ -171,7 +171,7 @@ def test_channels_last_shapes_are_named():
         ({"num_features": 0}, "num_features must be at least 1"),
         ({"eps": -1}, "eps must be .* was -1"),
         ({"eps": np.nan}, "eps"),
-        ({"momentum": 1.5}, "momentum must be None or from 0 to 1, was 1.5"),
+        ({"momentum": 1.5}, "momentum must be from 0 to 1, was 1.5"),
         ({"momentum": np.nan}, "momentum"),
         ({"axis": 2}, "axis must be 1 or -1, .* was 2"),
     ],
@@ -242,3 +242,9 @@ def test_agrees_with_pytorch(kernels, kind, shape, affine, momentum):
                 np.testing.assert_allclose(gradient, parameter.grad.numpy(), **close)
         for name, array in peer.state_dict().items():
             np.testing.assert_allclose(layer.state_dict()[name], array.numpy(), **close)
+
+
+@pytest.mark.parametrize("options", [{"eps": "x"}, {"momentum": "x"}, {"eps": None}], ids=str)
+def test_a_setting_must_be_a_number(options):
+    with pytest.raises(TypeError, match=f"^{next(iter(options))} must be a number"):
+        nn.BatchNorm1d(3, **options)

@@ -102,7 +102,7 @@ def test_odd_shapes(kernels, shape):
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, np.nan])
 def test_bad_probability(p):
-    with pytest.raises(ValueError, match=f"p, the probability of zeroing, must be from 0 to 1, was {p}"):
+    with pytest.raises(ValueError, match=f"p must be from 0 to 1, was {p}"):
         nn.Dropout(p)
 
 
@@ -122,3 +122,9 @@ def test_bad_input():
 
 def test_repr():
     assert repr(nn.Dropout(0.2)) == "Dropout(p=0.2)"
+
+
+@pytest.mark.parametrize("p", ["0.5", None, True, [0.5]])
+def test_a_probability_must_be_a_number(p):
+    with pytest.raises(TypeError, match="^p must be a number"):
+        nn.Dropout(p)

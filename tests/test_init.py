@@ -84,3 +84,11 @@ def test_bad_options_change_nothing(fill, options, words):
 )
 def test_gain(nonlinearity, param, gain):
     assert init.calculate_gain(nonlinearity, param) == pytest.approx(gain, rel=1e-15)
+
+
+@pytest.mark.parametrize("gain, error", [(-1.0, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("1", TypeError)])
+def test_a_bad_gain_is_named_and_fills_nothing(gain, error):
+    weight = np.ones((2, 3))
+    with pytest.raises(error, match="^gain must be"):
+        init.xavier_normal(weight, gain)
+    assert (weight == 1).all()

@@ -1,8 +1,6 @@
-import math
-
 import numpy as np
 
-from .checks import check_array, check_shape, float_dtype, positive_int
+from .checks import check_array, check_shape, float_dtype, number, positive_int
 from .module import Module
 
 
@@ -17,12 +15,9 @@ class BatchNorm(Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, axis=1, dtype=np.float32):
         if axis not in (1, -1):
             raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
-        if not 0 <= eps < math.inf:
-            raise ValueError(f"eps must be finite and at least 0, was {eps!r}")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be None or from 0 to 1, was {momentum!r}")
         self.num_features = positive_int("num_features", num_features)
-        self.eps, self.momentum, self.axis = float(eps), momentum, axis
+        self.eps, self.axis = number("eps", eps), axis
+        self.momentum = None if momentum is None else number("momentum", momentum, 1)
         dtype = float_dtype(dtype)
         self.weight = np.ones(self.num_features, dtype) if affine else None
         self.bias = np.zeros(self.num_features, dtype) if affine else None

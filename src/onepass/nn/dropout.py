@@ -1,6 +1,6 @@
 import numpy as np
 
-from .checks import check_array, check_shape
+from .checks import check_array, check_shape, number
 from .module import Module
 
 
@@ -30,9 +30,7 @@ class Dropout(Module):
     buffer_names = "seed", "offset"
 
     def __init__(self, p=0.5, *, rng=None):
-        if not 0 <= p <= 1:
-            raise ValueError(f"p, the probability of zeroing, must be from 0 to 1, was {p!r}")
-        self.p = float(p)
+        self.p = number("p", p, 1)
         self.seed = np.array(np.random.default_rng(rng).integers(2**64, dtype=np.uint64))
         self.offset = np.array(0, dtype=np.int64)
 

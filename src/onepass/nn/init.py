@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .checks import check_array
+from .checks import check_array, number
 
 
 def calculate_gain(nonlinearity, param=None):
@@ -46,7 +46,7 @@ def xavier_uniform(weight, gain=1.0, rng=None):
     >>> bool(np.abs(weight).max() <= (6 / 50) ** 0.5)
     True
     """
-    return _fill_uniform(weight, gain * math.sqrt(2 / sum(_fans(weight))), rng)
+    return _fill_uniform(weight, _xavier_std(weight, gain), rng)
 
 
 def xavier_normal(weight, gain=1.0, rng=None):
@@ -56,7 +56,7 @@ def xavier_normal(weight, gain=1.0, rng=None):
     >>> xavier_normal(np.empty((3, 2)), rng=0).shape
     (3, 2)
     """
-    return _fill_normal(weight, gain * math.sqrt(2 / sum(_fans(weight))), rng)
+    return _fill_normal(weight, _xavier_std(weight, gain), rng)
 
 
 def kaiming_uniform(weight, a=0, mode="fan_in", nonlinearity="leaky_relu", rng=None):
@@ -91,6 +91,10 @@ def _fans(weight):
         raise ValueError(f"weight must have 2 dimensions or more, none of them 0, had shape {weight.shape}")
     receptive_field = math.prod(weight.shape[2:])
     return weight.shape[1] * receptive_field, weight.shape[0] * receptive_field
+
+
+def _xavier_std(weight, gain):
+    return number("gain", gain) * math.sqrt(2 / sum(_fans(weight)))
 
 
 def _kaiming_std(weight, a, mode, nonlinearity):

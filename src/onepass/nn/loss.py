@@ -20,6 +20,10 @@ class Loss:
     def __repr__(self):
         return f"{type(self).__name__}(reduction={self.reduction!r})"
 
+    def __getstate__(self):
+        # As with layers, what a backward would need is neither pickled nor copied.
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
     def kept(self):
         if self._kept is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
