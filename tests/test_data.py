@@ -72,6 +72,7 @@ def test_idx_folder(tmp_path, suffix):
     (idx(np.zeros(12, np.uint8))[:-1], "train-labels.*11 bytes of data"),
     (idx(np.zeros(12, np.uint8)) + b"x", "train-labels.*13 bytes of data"),
     (struct.pack(">BBBBi", 0, 0, 8, 1, -1), "train-labels.*0 bytes of data"),
+    (struct.pack(">BBBBi", 0, 0, 8, 1, 0), "train-labels.*0 bytes of data"),
     (idx(np.arange(11, dtype=np.uint8)), "12 rows of x but 11 of y"),
 ])
 def test_broken_idx_file(tmp_path, broken, fault):
@@ -79,9 +80,16 @@ def test_broken_idx_file(tmp_path, broken, fault):
         load(idx_folder(tmp_path, train_labels=broken))
 
 
+@pytest.mark.parametrize("sizes", [(-12, -3, 2), (0, -1, -1)])
+def test_idx_sizes_that_cannot_be(tmp_path, sizes):
+    content = struct.pack(">BBBB3i", 0, 0, 8, 3, *sizes) + bytes(max(0, np.prod(sizes)))
+    with pytest.raises(DataError, match="train-images.* bytes of data, but its header's sizes"):
+        load(idx_folder(tmp_path, train_images=content))
+
+
 def test_idx_folder_without_test_images(tmp_path):
     (idx_folder(tmp_path) / "t10k-images-idx3-ubyte").unlink()
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte.gz: no such file"):
+    with pytest.raises(DataError, match="no t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz"):
         load(tmp_path)
 
 
@@ -118,7 +126,8 @@ def test_table_with_named_target_quotes_blank_lines_and_byte_order_mark(tmp_path
     (["0", "1", "2"], "classification", ["0", "1", "2"]),
     (["10", "9", "-1"], "classification", ["-1", "9", "10"]),
     (["no", "yes"], "classification", ["no", "yes"]),
-    (["1", "2", "unknown"], "classification", ["1", "2", "unknown"]),
+    (["1", "low", "high"], "classification", ["1", "high", "low"]),
+    (["1", "low"], "classification", ["1", "low"]),
     (["1.0", "2.0"], "regression", None),
     (["1", "2.5"], "regression", None),
     (["1e3", "2e3"], "regression", None),
@@ -140,10 +149,10 @@ def test_task_can_be_chosen(tmp_path):
 
 
 @pytest.mark.parametrize("text, fault", [
-    ("", "no column 'target'; the columns are none"),
+    ("", "no column 'target'.*; the columns are none"),
     ("a,target\n", "no rows"),
     ("target\n" + "1\n2\n" * 9, "no column beside 'target'"),
-    ("a,b\n1,2\n", "no column 'target'; the columns are a, b"),
+    ("a,b\n1,2\n", "no column 'target'.*; the columns are a, b"),
     ("a,a,target\n1,2,3\n", "two columns of one name"),
     ("a,target\n1,2\n1\n", "line 3: 1 values for 2 columns"),
     ("a,target\n\n1,2\n1,2,3\n", "line 4: 3 values for 2 columns"),
@@ -153,7 +162,12 @@ def test_task_can_be_chosen(tmp_path):
     ("a,target\n1,0\n-inf,1\n", "line 3, column 'a': '-inf' is not a finite number"),
     ("a,target\n1,x\n2, \n", "line 3: the target 'target' is empty"),
     ("a,target\n1,0.5\n2,nan\n", "NaN or infinity in row 1 of y"),
-    ("a,target\n" + "1,0\n" * 20, "every target is 0"),
+    ("a,target\n" + "1,0\n" * 20, "every training target is 0"),
+    ("a,target\n" + "1,yes\n" * 20, "every training target is yes"),
+    ("a,target\n1,2\n3,NA\n4,5\n", "line 3: the target 'target' is 'NA', but a number in most rows"),
+    ("a,target\n1,2.5\n\n3,4.5\n4, ?\n", "line 5: the target 'target' is '\\?', but a number in most"),
+    ("a,target\n" + "".join(f"1,n{i}\n2,n0\n" for i in range(20)) + "1,n20\n",
+     "text with 21 different values in 41 rows"),
     ("a,target\n1,0\n2,1\n", "2 rows; at least 10 are needed"),
     (b"a,target\n\xff\xfe,1\n", "can't decode byte 0xff"),
 ])
@@ -162,6 +176,19 @@ def test_broken_table(tmp_path, text, fault):
     with pytest.raises(DataError, match=fault) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("cells", [["1", "2", "NA"], [f"n{i}" for i in range(30)]])
+def test_any_text_can_be_classes_if_asked(tmp_path, cells):
+    rows = "".join(f"1,{cells[i % len(cells)]}\n" for i in range(30))
+    path = write(tmp_path / "d.csv", "a,target\n" + rows)
+    assert load(path, task="classification").classes == sorted(cells)
+
+
+def test_a_missing_number_is_named_in_regression_too(tmp_path):
+    path = write(tmp_path / "d.csv", "a,target\n" + "1,2.5\n2,3.5\n" * 5 + "3,NA\n")
+    with pytest.raises(DataError, match="line 12: the target 'target' is 'NA'"):
+        load(path, task="regression")
 
 
 def test_text_cannot_be_regressed(tmp_path):
@@ -195,11 +222,34 @@ NAN_X[7, 1] = np.nan
     ({"x": GOOD_X.astype(complex), "y": GOOD_Y}, "x must be numbers.*complex"),
     ({"x": GOOD_X.astype(object), "y": GOOD_Y}, "pickled objects"),
     ({"x_train": GOOD_X, "y_train": GOOD_Y, "x_test": GOOD_X[:, :2], "y_test": GOOD_Y}, "test rows"),
+    ({"x_train": GOOD_X[:1], "y_train": GOOD_Y[:1], "x_test": GOOD_X, "y_test": GOOD_Y},
+     "every training target is 0"),
+    ({"x_train": GOOD_X, "y_train": GOOD_Y * 0.5 * 0, "x_test": GOOD_X, "y_test": GOOD_Y * 0.5},
+     "every training target is 0.0"),
 ])
 def test_broken_npz(tmp_path, arrays, fault):
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(DataError, match=f"d.npz: .*{fault}"):
         load(tmp_path / "d.npz")
+
+
+def test_npz_reads_the_wanted_arrays_alone(tmp_path):
+    np.savez(tmp_path / "d.npz", x=GOOD_X, y=GOOD_Y, notes=np.array([{"pickled": True}]))
+    assert len(load(tmp_path / "d.npz").y_train) == 16
+
+
+def test_npz_with_any_byte_changed(tmp_path):
+    np.savez_compressed(tmp_path / "d.npz", x=np.arange(24.0).reshape(12, 2), y=np.arange(12) % 2)
+    content = (tmp_path / "d.npz").read_bytes()
+    broken = 0
+    for i in range(len(content)):
+        for flip in (0x01, 0x0C, 0xFF):
+            write(tmp_path / "d.npz", content[:i] + bytes([content[i] ^ flip]) + content[i + 1 :])
+            try:
+                load(tmp_path / "d.npz")
+            except DataError:
+                broken += 1
+    assert broken > len(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\3\4 truncated zip"])
@@ -220,6 +270,8 @@ def test_npy_named_npz(tmp_path):
     ("nowhere.csv", "no such file"),
     ("nowhere.npz", "no such file"),
     ("known.parquet", "unknown kind of file"),
+    ("a" * 300, "File name too long"),
+    ("a" * 300 + ".csv.gz", "File name too long"),
 ])
 def test_missing_or_unknown_file(tmp_path, name, fault):
     write(tmp_path / "known.parquet", "x")
@@ -272,6 +324,21 @@ def test_standardize_images_by_one_mean_and_deviation():
     assert y.shape == (5000, 16)
     assert abs(y.mean(dtype=np.float64)) < 2**-22 and abs(y.std(dtype=np.float64) - 1) < 2**-20
     assert y[7, 0] == y.max() < 4  # by its own deviation, 255 * sqrt(1 / 5000), this pixel would be 70
+
+
+@pytest.mark.parametrize("column", [[1e308, 1e308, 1e308], [-1e308, 1e308, 0.0], [1e200, 0.0, 1.0]])
+def test_standardize_refuses_what_overflows(column):
+    with pytest.raises(DataError, match="too large"):
+        Standardize.fit(np.array([column, [1.0, 2.0, 3.0]]).T)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e308, np.nan, np.inf])
+def test_standardized_rows_are_finite(value):
+    standardize = Standardize.fit(np.array([[0.0], [1.0]]))
+    rows = np.zeros((5000, 1))
+    rows[4999] = value
+    with pytest.raises(DataError, match="not finite"):
+        standardize(rows)
 
 
 def test_standardize_of_no_rows():

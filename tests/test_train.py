@@ -1,10 +1,14 @@
+import copy
 import json
 import os
+import pickle
+import types
 
 import numpy as np
 import pytest
 
 from onepass import native, nn, optim, reference
+from onepass.bench import textbook
 from onepass.data import Standardize
 from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict, replacing
 
@@ -138,6 +142,55 @@ def test_compare_backends_trains_copies_on_the_same_numbers():
     assert training[0].kernels is native and training[2].kernels is native
 
 
+@pytest.mark.parametrize("make, step", [
+    (optim.SGD, "sgd_step"), (optim.RMSProp, "rmsprop_step"), (optim.AdamW, "adam_step"),
+])
+def test_every_kernel_of_a_training_step_is_the_compared_backends(make, step):
+    net, loss, _, x, y, rng = problem()
+    called = []
+
+    def spy(name, backend):
+        def call(*args, **options):
+            called.append((name, backend))
+            return getattr(reference, name)(*args, **options)
+
+        return call
+
+    backends = [types.ModuleType("first"), types.ModuleType("second")]
+    for backend in backends:
+        vars(backend).update({name: spy(name, backend) for name in reference.__all__})
+    compare_backends(net, loss, make(net.parameters(), lr=0.01), x, y, batch_size=100, rng=rng,
+                     backends=backends, min_seconds=0.0)
+    layers = ["batch_norm_forward", "dropout_forward", "dropout_backward", "batch_norm_backward"]
+    assert called == [(name, backend) for backend in backends for name in [*layers, step] * 2]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("make", [optim.SGD, optim.RMSProp, optim.Adam, optim.AdamW])
+def test_textbook_numpy_trains_alike(task, make):
+    net, loss, _, x, y, rng = problem(task, dropout=0.0)
+    optimizer = make(net.parameters(), lr=0.01, weight_decay=0.1)
+    losses = compare_backends(net, loss, optimizer, x, y, batch_size=32, rng=rng,
+                              backends=[reference, textbook], min_seconds=0.0)[1]
+    # float32 in another order, through seven steps, which may turn a few of the ReLUs near 0.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_stay_with_textbook_numpy(duplicate):
+    net, _, optimizer, *_ = problem()
+    net, optimizer = duplicate((net.set_backend(textbook), optimizer.set_backend(textbook)))
+    assert all(module.kernels is textbook for module in (net, *net, optimizer))
+
+
+def test_textbook_dropout_drops_the_same_in_both_directions():
+    x = np.ones((100, 100), np.float32)
+    y, mask = textbook.dropout_forward(x, p=0.2, seed=0, offset=0)
+    np.testing.assert_array_equal(textbook.dropout_backward(x, mask, p=0.2), y)
+    assert y.dtype == np.float32 and set(np.unique(y)) == {0, np.float32(1.25)}
+    assert not np.array_equal(y, textbook.dropout_forward(x, p=0.2, seed=0, offset=0)[0])
+
+
 def test_compare_backends_stops_when_time_is_up():
     *training, rng = problem()
     _, losses, batches, epochs = compare_backends(
@@ -169,6 +222,47 @@ def test_a_saved_model_predicts_what_it_did(tmp_path, task):
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         assert json.loads(str(file["about"]))["classes"] == classes
         np.testing.assert_array_equal(file["net.0.weight"], net[0].weight)
+
+
+def test_a_model_checks_what_it_shall_predict():
+    net, _, _, x, _, _ = problem()
+    architecture = {"inputs": 4, "outputs": 2, "hidden": [16]}
+    model = Model(net, architecture, Standardize.fit(x), None, ["no", "yes"], None)
+    for shape in [(4,), (3, 5), ()]:
+        with pytest.raises(ValueError, match=r"x must have shape \(rows, 4\)"):
+            model.predict(np.zeros(shape))
+    with pytest.raises(ValueError, match="not finite"):
+        model.predict(np.full((1, 4), np.nan))
+
+
+@pytest.mark.parametrize("arrays", [
+    {}, {"x": np.ones(3)}, {"about": np.array("no JSON")}, {"about": np.array("[]")},
+    {"about": np.array("{}")}, {"about": np.array({"a": 1})},
+    {"about": np.array('{"architecture": {}}'), "net.0.weight": np.ones(3)},
+    {"about": np.array('{"architecture": {}}'), "other.array": np.ones(3)},
+])
+def test_foreign_npz_is_no_model(tmp_path, arrays):
+    np.savez(tmp_path / "m.npz", **arrays)
+    with pytest.raises(ValueError, match="m.npz is not a model that onepass saved"):
+        Model.load(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4", b"\x93NUMPY\1\0"])
+def test_foreign_file_is_no_model(tmp_path, content):
+    (tmp_path / "m.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="m.npz is not a model that onepass saved"):
+        Model.load(tmp_path / "m.npz")
+
+
+def test_npy_file_is_no_model(tmp_path):
+    np.save(tmp_path / "m.npy", np.ones(3))
+    with pytest.raises(ValueError, match="m.npy is not a model that onepass saved"):
+        Model.load(tmp_path / "m.npy")
+
+
+def test_missing_model(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Model.load(tmp_path / "m.npz")
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):

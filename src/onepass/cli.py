@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import math
 import platform
 import sys
@@ -13,8 +14,9 @@ import numpy as np
 import onepass
 
 from . import nn, optim
+from .bench import textbook
 from .data import DataError, Standardize, load
-from .train import Model, compare_backends, evaluate, fit, mlp, with_own_dropout
+from .train import Model, compare_backends, evaluate, fit, mlp
 
 OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` replace
     "sgd": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}),
@@ -23,6 +25,10 @@ OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` re
     "adamw": (optim.AdamW, {"lr": 3e-3, "weight_decay": 0.01}),
 }
 BACKENDS = {"native": onepass.native, "numpy": onepass.reference}
+COMPARED = {
+    "native": onepass.native, "NumPy, textbook": textbook, "NumPy, the same bits": onepass.reference
+}
+PLOTS = (".png", ".svg", ".pdf")
 EXTRAS = ("rich", "matplotlib", "sklearn")
 
 
@@ -33,11 +39,17 @@ class CommandError(Exception):
 def main(argv=None):
     """Run a command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(argv).parse_args(argv)
+    args, unknown = _parser(argv).parse_known_args(argv)
+    if unknown:
+        args.command.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return args.run(args)
     except (DataError, CommandError) as error:
         message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except MemoryError:
+        message = "out of memory"
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS:
             raise
@@ -55,18 +67,18 @@ def _parser(argv):
     commands = parser.add_subparsers(title="commands", required=True, metavar="info | train | bench")
 
     info = commands.add_parser("info", help="versions, instruction sets and threads")
-    info.set_defaults(run=_info)
+    info.set_defaults(run=_info, command=info)
 
     train = commands.add_parser("train", help="train a network, and compare the C kernels with NumPy")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, command=train)
     add = train.add_argument
     add("data", nargs="?", default="digits", metavar="DATA",
         help='"digits" (the default), a folder of idx files, or an .npz, .csv or .tsv file (also .gz)')
     add("--target", metavar="COLUMN", help='the column of a table to predict (default: "target")')
     add("--task", choices=("classification", "regression"),
         help="what the target is (default: classification if it is text or few different integers)")
-    add("--hidden", type=_integer(1), nargs="*", default=[256, 128], metavar="SIZE",
-        help="sizes of the hidden layers (default: 256 128)")
+    add("--hidden", type=_sizes, default=[256, 128], metavar="SIZE,...",
+        help="sizes of the hidden layers, or none (default: 256,128)")
     add("--no-batch-norm", action="store_true", help="leave batch normalisation out")
     add("--dropout", type=_number(0, 1), default=0.2, metavar="P",
         help="probability of zeroing a hidden value (default: %(default)s)")
@@ -79,13 +91,15 @@ def _parser(argv):
     add("--epochs", type=_integer(1), default=20, metavar="N", help="(default: %(default)s)")
     add("--seed", type=_integer(0), default=0, metavar="N",
         help="of initial values, shuffling and dropout; test rows are always the same (default: %(default)s)")
-    add("--threads", type=_integer(1), metavar="N", help="for the kernels and the matrix products")
+    add("--threads", type=_integer(1, 256), default=1, metavar="N",
+        help="for the kernels and the matrix products; small nets gain little from more, and lose much on a "
+        "busy machine (default: %(default)s)")
     add("--backend", choices=BACKENDS, default="native", help="kernels to train with (default: %(default)s)")
-    add("--plot", type=Path, metavar="FILE", help="draw loss and score per epoch (.png, .svg, .pdf)")
+    add("--plot", type=Path, metavar="FILE", help=f"draw loss and score per epoch ({', '.join(PLOTS)})")
     add("--save", type=Path, metavar="FILE", help="write the model to an .npz file")
 
     bench = commands.add_parser("bench", help="time every kernel against NumPy")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_bench, command=bench)
     if argv[:1] == ["bench"]:  # only then pay for the import
         from .bench import command
 
@@ -93,24 +107,30 @@ def _parser(argv):
     return parser
 
 
-def _integer(minimum):
+def _integer(minimum, maximum=math.inf):
     def parse(text):
-        if not (text.isascii() and text.isdigit() and int(text) >= minimum):
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+            wanted = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer {wanted}")
         return int(text)
 
     return parse
 
 
-def _number(low, below=math.inf):
+def _number(minimum, below=math.inf):
     def parse(text):
         with contextlib.suppress(ValueError):
-            if low <= float(text) < below:
+            if minimum <= float(text) < below:
                 return float(text)
-        wanted = f"from {low} to less than {below}" if below < math.inf else f"of at least {low}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number {wanted}")
+        limit = "" if below == math.inf else f" and below {below}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {minimum}{limit}")
 
     return parse
+
+
+def _sizes(text):
+    size = _integer(1, 2**20)  # NumPy can count the bytes of a weight between two such layers
+    return [] if text == "none" else [size(part.strip()) for part in text.split(",")]
 
 
 def _bench(args):
@@ -149,7 +169,6 @@ def _train(args):
     x_train, x_test = model.inputs(dataset.x_train), model.inputs(dataset.x_test)
     training = (net, loss, optimizer, x_train, y_train)
     options = {"batch_size": args.batch_size, "rng": rng}
-    report.describe(console, args.data, dataset, model, optimizer)
 
     def finish_epoch(epoch):
         if not math.isfinite(epoch.loss):
@@ -158,6 +177,7 @@ def _train(args):
         on_epoch(epoch)
 
     with _threads(console, args.threads):
+        report.describe(console, args.data, dataset, model, optimizer)
         progress = report.progress(console, args.epochs, dataset.task)
         with np.errstate(all="ignore"), progress as (on_batch, on_epoch):
             history = fit(*training, **options, epochs=args.epochs, on_batch=on_batch, on_epoch=finish_epoch)
@@ -169,12 +189,9 @@ def _train(args):
             report.plot(args.plot, history, dataset.task)
             console.print(f"curves drawn in {args.plot}", soft_wrap=True, markup=False)
         if len(history) == args.epochs:
-            backends = {"native": onepass.native, "NumPy": onepass.reference}
-            if args.dropout and args.hidden:
-                backends["NumPy, own dropout masks"] = with_own_dropout(onepass.reference)
-            timing = compare_backends(*training, **options, backends=backends.values())
-            report.comparison(console, list(backends), timing, history[-1].batches)
-    return 0
+            timing = compare_backends(*training, **options, backends=COMPARED.values())
+            report.comparison(console, list(COMPARED), timing, history[-1].batches)
+    return 0 if len(history) == args.epochs else 130
 
 
 def _check_outputs(args):
@@ -182,16 +199,15 @@ def _check_outputs(args):
     if args.save and args.save.suffix != ".npz":
         raise CommandError(f"--save {args.save}: the name must end in .npz")
     if args.plot:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        kinds = FigureCanvasAgg.get_supported_filetypes()
-        if args.plot.suffix[1:] not in kinds:
-            raise CommandError(f"--plot {args.plot}: the name must end in .{', .'.join(sorted(kinds))}")
+        importlib.import_module("matplotlib")
+        if args.plot.suffix not in PLOTS:
+            raise CommandError(f"--plot {args.plot}: the name must end in {', '.join(PLOTS)}")
     for path in filter(None, (args.save, args.plot)):
-        if path.is_dir():
-            raise CommandError(f"{path} is a folder, not a file")
         try:
-            tempfile.TemporaryFile(dir=path.parent).close()
+            if path.is_dir():
+                raise CommandError(f"{path} is a folder, not a file")
+            # A name as long as that of the file that `replacing` writes first.
+            tempfile.NamedTemporaryFile(prefix=path.name, suffix=".tmp", dir=path.parent).close()
         except OSError as error:
             raise CommandError(f"cannot write to {path}: {error.strerror}") from error
 
@@ -224,14 +240,10 @@ def _optimizer(args, net):
 @contextlib.contextmanager
 def _threads(console, n):
     """Let the kernels, and if threadpoolctl is there the BLAS, use n threads for a while."""
-    if n is None:
-        yield
-        return
     try:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
-        console.print("--threads sets the kernels' threads alone, since threadpoolctl is not installed; "
-                      "OPENBLAS_NUM_THREADS sets those of the matrix products")
+        console.print("threadpoolctl is missing: OPENBLAS_NUM_THREADS sets the threads of matrix products")
         limits = contextlib.nullcontext()
     else:
         limits = threadpool_limits(n, user_api="blas")

@@ -79,7 +79,7 @@ def progress(console, epochs, task):
 def results(console, history, epochs, task, score):
     """The score on the test rows, and how long training took."""
     if len(history) < epochs:
-        console.print(f"interrupted: {len(history)} of {epochs} epochs completed\n")
+        console.print(f"interrupted after {len(history)} of {epochs} epochs; the net stays as it was then\n")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_row(f"test {SCORES[task]}", f"[bold]{score:.4f}[/bold]")
     if history:
@@ -103,7 +103,12 @@ def comparison(console, names, timing, batches):
         ratio = "" if name == names[0] else f"[bold]{time_ / seconds[0]:.2f}x[/bold] as fast"
         table.add_row(name, f"{time_:.3f} s", ratio, f"{loss:.6f}")
     console.print(table)
-    console.print("Same net, batches and code, in turns. All use NumPy's matrix products.")
+    console.print(
+        "All train the same net on the same batches, in turns, and share NumPy's matrix products. Batch "
+        "norm, dropout and optimizer are C kernels (native), or NumPy as one writes it from the papers, with "
+        "dropout masks from its own generator (textbook), or NumPy doing what the C kernels do, "
+        "operation by operation (the same bits, but for batch norm's sums)."
+    )
 
 
 def plot(path, history, task):

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-import types
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from . import nn
 from .data import Standardize, batch_rows
+from .readers import BROKEN_NPZ
 
 
 def mlp(inputs, outputs, hidden, *, batch_norm=True, dropout=0.0, rng=None):
@@ -166,22 +166,6 @@ def compare_backends(
     return np.median(epochs, axis=0), [total / seen for total in losses], done, len(epochs)
 
 
-def with_own_dropout(backend):
-    """`backend` with dropout as a NumPy user writes it: other masks, at the speed of NumPy's generator."""
-    rng = np.random.default_rng(0)
-
-    def dropout_forward(x, *, p, seed, offset):
-        mask = (rng.random(x.shape, dtype=np.float32) >= p) * x.dtype.type(1 / (1 - p))
-        return x * mask, mask
-
-    def dropout_backward(grad_y, mask, *, p):
-        return grad_y * mask
-
-    module = types.ModuleType(f"{backend.__name__} with its own dropout")
-    vars(module).update(vars(backend), dropout_forward=dropout_forward, dropout_backward=dropout_backward)
-    return module
-
-
 @dataclass
 class Model:
     """A net and what it takes to use it on inputs as they are in the data.
@@ -200,7 +184,13 @@ class Model:
     features: list[str] | None
 
     def predict(self, x):
-        """The class names, or the values on the target's own scale, of the rows of x."""
+        """The class names, or the values on the target's own scale, of the rows of x.
+
+        ValueError for x of another shape, or with NaN or infinity.
+        """
+        x = np.asarray(x)
+        if x.ndim < 2 or math.prod(x.shape[1:]) != self.architecture["inputs"]:
+            raise ValueError(f"x must have shape (rows, {self.architecture['inputs']}), had {x.shape}")
         output = predict(self.net, self.inputs(x))
         if self.classes is not None:
             return np.array(self.classes)[output.argmax(axis=1)]
@@ -218,9 +208,16 @@ class Model:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        """Read what `save` wrote. ValueError for any other file."""
+        with open(path, "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    return cls._restore(dict(arrays))
+            except (TypeError, AttributeError, *BROKEN_NPZ) as error:
+                raise ValueError(f"{path} is not a model that onepass saved") from error
+
+    @classmethod
+    def _restore(cls, arrays):
         about = json.loads(str(arrays.pop("about")))
         parts = {"net": {}, "inputs": {}, "targets": {}}
         for name, value in arrays.items():

@@ -48,11 +48,11 @@ class Case:
 
     def textbook(self, arguments):
         """The function that does the kernel's work as a NumPy user writes it from the paper."""
-        return getattr(textbook, self.kernel)(**arguments)
+        return partial(getattr(textbook, self.kernel), **_with_float_mask(arguments))
 
     def in_place(self, arguments):
         """The same in NumPy with `out=` and scratch."""
-        return getattr(in_place, self.kernel)(**arguments)
+        return getattr(in_place, self.kernel)(**_with_float_mask(arguments))
 
     def steady_arguments(self, size, dtype, rng):
         """Arguments for a call that will be repeated thousands of times.
@@ -85,6 +85,15 @@ def merge(calls):
             merged[name] = [array for call in calls for array in call[name]]
     merged["steps"] = np.concatenate([call["steps"] for call in calls])
     return merged
+
+
+def _with_float_mask(arguments):
+    """The arguments with a kernel's bit mask as the array of 0 and 1 / (1 - p) that NumPy users keep."""
+    if "mask" not in arguments:
+        return arguments
+    like, scale = arguments["grad_y"], 1 / (1 - arguments["p"])
+    bits = np.unpackbits(arguments["mask"].astype("<u4").view(np.uint8), count=like.size, bitorder="little")
+    return arguments | {"mask": bits.reshape(like.shape).astype(like.dtype) * scale}
 
 
 def _optimizer(kernel, options, state, absent=(), **hyper):

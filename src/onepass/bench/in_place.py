@@ -1,7 +1,7 @@
 """The kernels' work in NumPy by someone who knows `out=`: no temporary arrays, few passes.
 
-Each function takes the arguments of the kernel of its name and returns the function that does the
-work once, with scratch that is kept from call to call.
+Each function takes the arguments of the kernel of its name (a dropout mask as floats) and returns the
+function that does the work once, with scratch that is kept from call to call.
 """
 
 import math
@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .textbook import float_mask, other_axes
+from .textbook import layout
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
@@ -102,10 +102,10 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):
-    axes, n = other_axes(x, axis), x.size / x.shape[axis]
+    axes, shape, n = *layout(x, axis), x.size / x.shape[axis]
     scratch = np.empty_like(x)
     if weight is not None:
-        weight, bias = np.expand_dims(weight, axes), np.expand_dims(bias, axes)
+        weight, bias = weight.reshape(shape), bias.reshape(shape)
 
     def step():
         mean = x.mean(axis=axes, keepdims=True)
@@ -120,19 +120,19 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
 
 
 def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, eps, out):
-    axes = other_axes(x, axis)
+    _, shape = layout(x, axis)
 
     def step():
         scale = weight / np.sqrt(running_var + eps)
-        np.multiply(x, np.expand_dims(scale, axes), out=out)
-        return np.add(out, np.expand_dims(bias - running_mean * scale, axes), out=out)
+        np.multiply(x, scale.reshape(shape), out=out)
+        return np.add(out, (bias - running_mean * scale).reshape(shape), out=out)
     return step
 
 
 def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *, axis, training, out):
-    axes, n = other_axes(x, axis), x.size / x.shape[axis]
-    mean, rstd = (np.expand_dims(a.astype(x.dtype), axes) for a in (mean, rstd))
-    scale = rstd if weight is None else rstd * np.expand_dims(weight, axes)
+    axes, shape, n = *layout(x, axis), x.size / x.shape[axis]
+    mean, rstd = (a.astype(x.dtype).reshape(shape) for a in (mean, rstd))
+    scale = rstd if weight is None else rstd * weight.reshape(shape)
     xhat = np.empty_like(x)
 
     def step():
@@ -163,4 +163,4 @@ def dropout_forward(x, *, p, seed, offset, out):
 
 
 def dropout_backward(grad_y, mask, *, p, out):
-    return partial(np.multiply, grad_y, float_mask(mask, grad_y, p), out=out)
+    return partial(np.multiply, grad_y, mask, out=out)
