@@ -12,29 +12,66 @@
 /* Elements whose mask is drawn together: 128 for each Philox counter. */
 enum { DROPOUT_GROUP = 128 * PHILOX_LANES, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
 
+/* From this plane on, blocks that are decided are left out: at first nearly all of them have a bit that is not. */
+enum { DROPOUT_FIRST_LEAVE = 6 };
+
+typedef struct {
+    uint32_t bits[4][PHILOX_LANES], undecided[4][PHILOX_LANES];
+    uint32_t lane[PHILOX_LANES]; /* which of the group's blocks this is */
+} dropout_blocks;
+
+INLINE void decide(dropout_blocks *b, int n, uint64_t block, uint32_t plane, uint32_t digit, uint64_t seed,
+                   uint32_t offset)
+{
+    uint32_t random[4][PHILOX_LANES];
+    philox(random, block, b->lane, n, plane, offset, seed);
+    for (int j = 0; j < 4; j++)
+        for (int l = 0; l < n; l++) {
+            b->bits[j][l] |= b->undecided[j][l] & ~random[j][l] & digit;
+            b->undecided[j][l] &= ~(random[j][l] ^ digit);
+        }
+}
+
+/* Stores the bits of the decided blocks, or of all, and closes ranks; returns how many are left. */
+static int leave(dropout_blocks *b, int n, bool all, uint32_t mask[DROPOUT_WORDS])
+{
+    int left = 0;
+    for (int l = 0; l < n; l++) {
+        if (all || !(b->undecided[0][l] | b->undecided[1][l] | b->undecided[2][l] | b->undecided[3][l])) {
+            for (int j = 0; j < 4; j++)
+                mask[4 * b->lane[l] + j] = b->bits[j][l];
+            continue;
+        }
+        for (int j = 0; j < 4; j++) {
+            b->bits[j][left] = b->bits[j][l];
+            b->undecided[j][left] = b->undecided[j][l];
+        }
+        b->lane[left++] = b->lane[l];
+    }
+    return left;
+}
+
 /* The mask of the group that begins with element `first`, a multiple of DROPOUT_GROUP. */
 static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep, uint64_t seed, uint32_t offset)
 {
-    uint32_t bits[4][PHILOX_LANES], undecided[4][PHILOX_LANES], random[4][PHILOX_LANES];
-    memset(bits, keep >= 1 ? 0xFF : 0, sizeof bits);
-    memset(undecided, keep >= 1 ? 0 : 0xFF, sizeof undecided);
-    uint32_t any = 1;
-    for (uint32_t plane = 0; keep > 0 && keep < 1 && any; plane++) {
-        philox(random, (uint64_t)first / 128, plane, offset, seed);
+    dropout_blocks b;
+    int n = PHILOX_LANES;
+    memset(b.bits, keep >= 1 ? 0xFF : 0, sizeof b.bits);
+    memset(b.undecided, 0xFF, sizeof b.undecided);
+    for (uint32_t l = 0; l < PHILOX_LANES; l++)
+        b.lane[l] = l;
+    for (uint32_t plane = 0; keep > 0 && keep < 1 && n > 0; plane++) {
         keep *= 2;
         uint32_t digit = keep >= 1 ? 0xFFFFFFFF : 0;
         keep -= keep >= 1 ? 1 : 0;
-        any = 0;
-        for (int j = 0; j < 4; j++)
-            for (int l = 0; l < PHILOX_LANES; l++) {
-                bits[j][l] |= undecided[j][l] & ~random[j][l] & digit;
-                undecided[j][l] &= ~(random[j][l] ^ digit);
-                any |= undecided[j][l];
-            }
+        if (n == PHILOX_LANES)
+            decide(&b, PHILOX_LANES, (uint64_t)first / 128, plane, digit, seed, offset);
+        else /* whole vectors: what stands behind the n is done again for nothing */
+            decide(&b, (n + 7) / 8 * 8, (uint64_t)first / 128, plane, digit, seed, offset);
+        if (plane >= DROPOUT_FIRST_LEAVE)
+            n = leave(&b, n, false, mask);
     }
-    for (int l = 0; l < PHILOX_LANES; l++)
-        for (int j = 0; j < 4; j++)
-            mask[4 * l + j] = bits[j][l];
+    leave(&b, n, true, mask);
 }
 
 #endif
