@@ -64,10 +64,14 @@ static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep
         keep *= 2;
         uint32_t digit = keep >= 1 ? 0xFFFFFFFF : 0;
         keep -= keep >= 1 ? 1 : 0;
-        if (n == PHILOX_LANES)
-            decide(&b, PHILOX_LANES, (uint64_t)first / 128, plane, digit, seed, offset);
-        else /* whole vectors: what stands behind the n is done again for nothing */
-            decide(&b, (n + 7) / 8 * 8, (uint64_t)first / 128, plane, digit, seed, offset);
+        uint64_t block = (uint64_t)first / 128;
+        /* Constant numbers make better loops; a few blocks behind the n are decided again for nothing. */
+        if (n > PHILOX_LANES / 2)
+            decide(&b, PHILOX_LANES, block, plane, digit, seed, offset);
+        else if (n > PHILOX_LANES / 4)
+            decide(&b, PHILOX_LANES / 2, block, plane, digit, seed, offset);
+        else
+            decide(&b, PHILOX_LANES / 4, block, plane, digit, seed, offset);
         if (plane >= DROPOUT_FIRST_LEAVE)
             n = leave(&b, n, false, mask);
     }

@@ -20,6 +20,8 @@ INLINE void philox(uint32_t words[4][PHILOX_LANES], uint64_t block, const uint32
     }
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < 10; round++) {
+        /* Left as a loop even where it is short: it then becomes vectors. */
+#pragma GCC unroll 1
         for (int l = 0; l < n; l++) {
             uint64_t product0 = (uint64_t)0xD2511F53 * c0[l], product1 = (uint64_t)0xCD9E8D57 * c2[l];
             c0[l] = (uint32_t)(product1 >> 32) ^ c1[l] ^ k0;
