@@ -1,7 +1,8 @@
 """The C kernels. What each one computes is documented at its twin in `onepass.reference`.
 
 Arrays must be aligned, in native byte order, and those written to must be writable and must not
-overlap any other argument. Anything else raises TypeError or ValueError before an array is touched.
+overlap any other argument; masks of masked arrays are not looked at. Lists of arrays are lists or
+tuples. Anything else raises TypeError or ValueError before an array is touched.
 """
 
 from collections.abc import Sequence
