@@ -1,6 +1,7 @@
 import numpy as np
 
-from .checks import check_array, check_shape, float_dtype, number, positive_int
+from ..checks import number
+from .checks import check_array, check_shape, float_dtype, positive_int
 from .module import Module
 
 
@@ -17,7 +18,7 @@ class BatchNorm(Module):
             raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
         self.num_features = positive_int("num_features", num_features)
         self.eps, self.axis = number("eps", eps), axis
-        self.momentum = None if momentum is None else number("momentum", momentum, 1)
+        self.momentum = None if momentum is None else number("momentum", momentum, high=1)
         dtype = float_dtype(dtype)
         self.weight = np.ones(self.num_features, dtype) if affine else None
         self.bias = np.zeros(self.num_features, dtype) if affine else None

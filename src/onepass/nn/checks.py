@@ -1,7 +1,5 @@
 """The questions that layers and losses ask of their arguments; each failure names what is wanted."""
 
-import math
-import numbers
 import operator
 
 import numpy as np
@@ -23,15 +21,6 @@ def check_shape(name, array, shape):
     """ValueError unless `array` has this shape."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, was {array.shape}")
-
-
-def number(name, value, high=math.inf):
-    """`value` as a finite float from 0 to `high`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, was {value!r}")
-    if not (0 <= value <= high and value < math.inf):
-        raise ValueError(f"{name} must be {'finite and >= 0' if high == math.inf else f'from 0 to {high}'}, was {value!r}")
-    return float(value)
 
 
 def positive_int(name, value):

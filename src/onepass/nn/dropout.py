@@ -1,6 +1,7 @@
 import numpy as np
 
-from .checks import check_array, check_shape, number
+from ..checks import number
+from .checks import check_array, check_shape
 from .module import Module
 
 
@@ -30,7 +31,7 @@ class Dropout(Module):
     buffer_names = "seed", "offset"
 
     def __init__(self, p=0.5, *, rng=None):
-        self.p = number("p", p, 1)
+        self.p = number("p", p, high=1)
         self.seed = np.array(np.random.default_rng(rng).integers(2**64, dtype=np.uint64))
         self.offset = np.array(0, dtype=np.int64)
 

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from .checks import check_array, number
+from ..checks import number
+from .checks import check_array
 
 
 def calculate_gain(nonlinearity, param=None):

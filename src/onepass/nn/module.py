@@ -1,23 +1,11 @@
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
 
 import numpy as np
 
-from onepass import native
-
+from ..backend import UsesKernels
 from .checks import check_array, check_shape
 
-KERNELS = (
-    "batch_norm_backward",
-    "batch_norm_forward",
-    "batch_norm_inference",
-    "dropout_backward",
-    "dropout_forward",
-)
-
-
-class Module:
+class Module(UsesKernels):
     """What all layers share: names, modes, state, backend.
 
     A layer defines `forward(x)` and `backward(grad_y, accumulate=False)`, and lists the attributes
@@ -48,7 +36,13 @@ class Module:
     {'weight': array([6.], dtype=float32)}
     """
 
-    kernels = native
+    kernel_names = (
+        "batch_norm_backward",
+        "batch_norm_forward",
+        "batch_norm_inference",
+        "dropout_backward",
+        "dropout_forward",
+    )
     parameter_names = ()
     buffer_names = ()
     training = True
@@ -136,12 +130,7 @@ class Module:
 
     def set_backend(self, module):
         """Take the kernels from `module`, such as `onepass.reference`, here and below; returns self."""
-        if not isinstance(module, ModuleType):
-            raise TypeError(f"a backend is a Python module such as onepass.reference, was {module!r}")
-        missing = [name for name in KERNELS if not hasattr(module, name)]
-        if missing:
-            raise TypeError(f"module {module.__name__} lacks the kernels {', '.join(missing)}")
-        self.kernels = module
+        super().set_backend(module)
         for child in self.children().values():
             child.set_backend(module)
         return self
@@ -173,15 +162,9 @@ class Module:
         return f"{type(self).__name__}({inside})"
 
     def __getstate__(self):
-        state = {name: value for name, value in vars(self).items() if name != "_kept"}
-        if "kernels" in state:
-            state["kernels"] = self.kernels.__name__
+        state = super().__getstate__()
+        state.pop("_kept", None)
         return state
-
-    def __setstate__(self, state):
-        vars(self).update(state)
-        if "kernels" in state:
-            self.kernels = importlib.import_module(state["kernels"])
 
     def _arrays(self, parameters=False, buffers=False, prefix=""):
         """(dotted name, module, attribute) of every array here and below."""

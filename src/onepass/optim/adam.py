@@ -1,4 +1,5 @@
-from .checks import check_flags, check_numbers, number
+from ..checks import number
+from .checks import check_flags, check_numbers
 from .optimizer import Optimizer
 
 

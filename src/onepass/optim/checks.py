@@ -1,24 +1,10 @@
 """What is wrong with an option, an array or a dict, said in one sentence that names it."""
 
-import math
-import numbers
 import operator
 
 import numpy as np
 
-
-def number(name, value, below=None):
-    """`value` as a float that is >= 0, finite, and less than `below` if that is given."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, was {value!r}")
-    try:
-        x = float(value)
-    except OverflowError:
-        x = math.inf
-    if x < 0 or not x < (math.inf if below is None else below):
-        wanted = "" if x < 0 else " and finite" if below is None else f" and < {below}"
-        raise ValueError(f"{name} must be >= 0{wanted}, was {x}")
-    return x
+from ..checks import number
 
 
 def check_numbers(options, *names):

@@ -1,13 +1,11 @@
-import importlib
-from types import ModuleType
-
 import numpy as np
 
 from .. import native
+from ..backend import UsesKernels
 from .checks import check_keys, check_like, check_overlap, check_param, check_same, step_count
 
 
-class Optimizer:
+class Optimizer(UsesKernels):
     """What all optimizers share: parameter groups, their state, and the step. Use a subclass.
 
     params : the arrays to update in place, float32 or float64, of any shape, contiguous, writable,
@@ -21,7 +19,7 @@ class Optimizer:
     TypeError or ValueError says what is wrong before anything is modified.
     """
 
-    kernels = native
+    kernel_names = "adam_step", "rmsprop_step", "sgd_step"
 
     def __init__(self, params, defaults):
         self.defaults = defaults
@@ -154,23 +152,8 @@ class Optimizer:
         for call, (steps, state) in zip(self._calls, loaded):
             call.steps, call.state = steps, state
 
-    def set_backend(self, module):
-        """Compute with the kernels of `module`, such as `onepass.reference`. Returns self."""
-        if not isinstance(module, ModuleType) or not hasattr(module, "adam_step"):
-            raise TypeError(f"a backend is a module of kernels such as onepass.reference, was {module!r}")
-        self.kernels = module
-        return self
-
     def __getstate__(self):
-        state = {**self.__dict__, "_checked": [], "_marks": []}
-        if "kernels" in state:
-            state["kernels"] = self.kernels.__name__  # modules do not pickle
-        return state
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        if "kernels" in state:
-            self.kernels = importlib.import_module(state["kernels"])
+        return super().__getstate__() | {"_checked": [], "_marks": []}
 
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]

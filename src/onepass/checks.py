@@ -1,0 +1,22 @@
+import math
+import numbers
+
+
+def number(name, value, high=math.inf, below=math.inf):
+    """`value` as a finite float of at least 0, at most `high` and less than `below`.
+
+    TypeError if it is no number, ValueError if it is another one; both begin with `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, was {value!r}")
+    try:
+        x = float(value)
+    except OverflowError:
+        x = math.inf if value > 0 else -math.inf
+    if 0 <= x <= high and x < below:
+        return x
+    if high < math.inf:
+        wanted = f"from 0 to {high}"
+    else:
+        wanted = ">= 0" if x < 0 else ">= 0 and finite" if below == math.inf else f">= 0 and < {below}"
+    raise ValueError(f"{name} must be {wanted}, was {value!r}")
