@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bad_arrays import each_wrong_type, misaligned
 
 from onepass import native
 
@@ -62,18 +63,8 @@ def assert_change_refused(kernel, name, change, pattern, error=ValueError):
     assert_refused(kernel, bad, pattern, error)
 
 
-def misaligned(array):
-    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
-
-
 @each_array
-@pytest.mark.parametrize("change", [
-    lambda array: array.tolist(),
-    lambda array: array.astype(array.dtype.newbyteorder()),
-    *[lambda array, dtype=dtype: array.astype(dtype) for dtype in "ei?FO"],
-], ids=["list", "byte-swapped", "float16", "int32", "bool", "complex64", "object"])
+@each_wrong_type
 def test_wrong_type_is_refused(kernel, name, change):
     assert_change_refused(kernel, name, change, f"^{name} must be", TypeError)
 

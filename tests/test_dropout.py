@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_arrays import each_wrong_type, misaligned
 
 from onepass import native
 from onepass.reference.philox import philox4x32
@@ -250,12 +251,6 @@ def assert_refused(kernel, arguments, error, pattern):
     assert bits_of(arguments) == before
 
 
-def misaligned(array):
-    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
-
-
 def read_only(array):
     array.flags.writeable = False
     return array
@@ -269,11 +264,7 @@ each_kernel = pytest.mark.parametrize("kernel", ["dropout_forward", "dropout_bac
 
 
 @each_array
-@pytest.mark.parametrize("change", [
-    lambda array: array.tolist(),
-    lambda array: array.astype(array.dtype.newbyteorder()),
-    *[lambda array, dtype=dtype: array.astype(dtype) for dtype in "ei?FO"],
-], ids=["list", "byte-swapped", "float16", "int32", "bool", "complex64", "object"])
+@each_wrong_type
 def test_wrong_type_is_refused(kernel, name, change):
     bad = arguments(kernel)
     bad[name] = change(bad[name])

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from bad_arrays import misaligned
 
 from onepass import native
 
@@ -214,13 +215,6 @@ def replaced(step, argument, replacement):
     bad = arguments(step)
     bad[argument][1] = replacement(bad[argument][1])
     return bad
-
-
-def misaligned(array):
-    raw = np.zeros(array.nbytes + 1, dtype=np.uint8)
-    view = raw[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
 
 
 def every_second(array):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def load(source="digits", *, target=None, task=None, seed=0):
     ('classification', ['apple', 'pear'], ['weight'], (16, 1), array([0, 0, 1, 1]))
     """
     try:
-        parts, features = read(source, Path(source), target, task)
+        parts, features = read(source, target, task)
     except OSError as error:
         raise DataError(f"{source}: {error.strerror or error}") from error
     for x, y in parts:

@@ -9,6 +9,7 @@ import math
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -22,11 +23,12 @@ class DataError(ValueError):
     """Data that are missing or broken; the message names the file and the fault."""
 
 
-def read(source, path, target, task):
+def read(source, target, task):
     """The arrays (x, y), of training and test rows if the data divide them, and the columns' names or None.
 
-    Arguments as for `onepass.data.load`; path is source as a Path.
+    Arguments as for `onepass.data.load`.
     """
+    path = Path(source)
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if target is not None and kind not in (".csv", ".tsv"):
         raise DataError(f"{source}: a target column can be named for .csv and .tsv files only")

@@ -78,7 +78,7 @@ cdef class Layout:
         """Scratch memory for the kernels that go by rows."""
         cdef ptrdiff_t n
         if self.by_rows:
-            n = self.blocks() * 2 + (5 if self.double_precision else 3)
+            n = self.blocks() * 2 + (5 if self.double_precision else 3)  # 5 floats are in 3 doubles
             self.memory = malloc(<size_t>(n * self.args.channels + 1) * sizeof(double))
             if self.memory == NULL:
                 raise MemoryError
@@ -121,9 +121,10 @@ cdef int channel_axis(cnp.ndarray x, object axis, str name) except -1:
     raise ValueError(f"axis must be 1 or -1, was {axis!r}")
 
 
-cdef void *per_channel(object array, int kind, bint written, cnp.ndarray x, int axis, str name) except? NULL:
-    """The data of a contiguous (channels,) array; NULL for None."""
-    if array is None:
+cdef void *per_channel(object array, int kind, bint written, cnp.ndarray x, int axis, str name,
+                       bint required=False) except? NULL:
+    """The data of a contiguous (channels,) array; NULL for None, unless it is required."""
+    if array is None and not required:
         return NULL
     check(array, kind, written, name)
     if cnp.PyArray_NDIM(<cnp.ndarray>array) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>array)[0] != cnp.PyArray_DIMS(x)[axis]:
@@ -173,12 +174,10 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
     check(x, cnp.NPY_NOTYPE, False, "x")
     kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
     channels = channel_axis(x, axis, "x")
-    check(running_mean, kind, False, "running_mean")
-    check(running_var, kind, False, "running_var")
     a.weight = per_channel(weight, kind, False, x, channels, "weight")
     a.bias = per_channel(bias, kind, False, x, channels, "bias")
-    a.running_mean = per_channel(running_mean, kind, False, x, channels, "running_mean")
-    a.running_var = per_channel(running_var, kind, False, x, channels, "running_var")
+    a.running_mean = per_channel(running_mean, kind, False, x, channels, "running_mean", required=True)
+    a.running_var = per_channel(running_var, kind, False, x, channels, "running_var", required=True)
     a.eps = number(eps, "eps", 0, INFINITY)
     y = output(out, x)
     if out is not None:
@@ -201,11 +200,9 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     channels = channel_axis(x, axis, "x")
     if not same_shape(grad_y, x):
         raise ValueError(f"grad_y must have the shape of x, {x.shape}, had {grad_y.shape}")
-    check(mean, cnp.NPY_DOUBLE, False, "mean")
-    check(rstd, cnp.NPY_DOUBLE, False, "rstd")
     a.weight = per_channel(weight, kind, False, x, channels, "weight")
-    a.mean = <double *>per_channel(mean, cnp.NPY_DOUBLE, False, x, channels, "mean")
-    a.rstd = <double *>per_channel(rstd, cnp.NPY_DOUBLE, False, x, channels, "rstd")
+    a.mean = <double *>per_channel(mean, cnp.NPY_DOUBLE, False, x, channels, "mean", required=True)
+    a.rstd = <double *>per_channel(rstd, cnp.NPY_DOUBLE, False, x, channels, "rstd", required=True)
     a.grad_weight = per_channel(grad_weight, kind, True, x, channels, "grad_weight")
     a.grad_bias = per_channel(grad_bias, kind, True, x, channels, "grad_bias")
     a.training = training

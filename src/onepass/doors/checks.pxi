@@ -187,7 +187,7 @@ cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
     return cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) and same_shape(a, b) and same_strides(a, b)
 
 
-cdef stretch stretch_of(cnp.ndarray array, bint written, Py_ssize_t index) noexcept:
+cdef inline stretch stretch_of(cnp.ndarray array, bint written, Py_ssize_t index) noexcept:
     """The memory from an array's first byte to its last."""
     cdef stretch s
     cdef ptrdiff_t reach

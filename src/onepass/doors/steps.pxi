@@ -77,11 +77,8 @@ cdef class Table:
                 if cnp.PyArray_SIZE(param) == 0:
                     continue
                 self.arrays[k][active] = cnp.PyArray_DATA(array)
-                memory[stretches].begin = <uintptr_t>cnp.PyArray_DATA(array)
-                memory[stretches].end = memory[stretches].begin + cnp.PyArray_NBYTES(array)
-                memory[stretches].written = k != 1
+                memory[stretches] = stretch_of(array, k != 1, i)
                 memory[stretches].list = k
-                memory[stretches].index = i
                 stretches += 1
             if cnp.PyArray_SIZE(param) == 0:
                 continue
