@@ -78,10 +78,12 @@ typedef struct {
 
 enum { STREAM_ARRAYS = 16 };
 
-/* All arrays have `size` floats. */
+/* All arrays have `size` words of 32 bits. */
 typedef struct {
     ptrdiff_t size, reads, updates, writes;
-    float **arrays; /* those to read, then to update, then to write */
+    uint32_t **arrays; /* those to read, then to update, then to write */
+    uint32_t zero;     /* 0, unknown to the compiler */
+    bool nontemporal;  /* for 1 or 2 reads, no update and 1 write */
 } stream_args;
 
 typedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end);

@@ -22,6 +22,7 @@
 #define TEXT(a) TEXT_(a)
 
 #include "kernels/philox.h"
+#include "kernels/nontemporal.h"
 #include "kernels/stream.h"
 
 #define real float

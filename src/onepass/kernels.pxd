@@ -67,7 +67,9 @@ cdef extern from "kernels.h" nogil:
     enum: STREAM_ARRAYS
     ctypedef struct stream_args:
         ptrdiff_t size, reads, updates, writes
-        float **arrays
+        uint32_t **arrays
+        uint32_t zero
+        c_bool nontemporal
     ctypedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end) noexcept nogil
     ctypedef struct kernels:
         const char *isa

@@ -100,12 +100,13 @@ def dropout_backward(
     grad_y: Array, mask: NDArray[np.uint32], *, p: float, out: Array | None = None
 ) -> Array: ...
 def stream(
-    reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array]
+    reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array], *, nontemporal: bool = False
 ) -> None:
     """Touch memory as a kernel with these arrays would, doing next to no arithmetic.
 
-    Every array of `reads` is read once, of `updates` read and written once, of `writes` written
-    once. All are contiguous and of the same number of bytes. It measures the machine's streaming
+    Every array of `reads` is read once, of `updates` read and written back as it was, of `writes`
+    filled with anything. All are contiguous and of the same number of bytes. `nontemporal` writes
+    around the cache, for 1 or 2 arrays to read and 1 to write. It measures the machine's streaming
     speed for the numbers of arrays that kernels have (csrc/kernels/stream.h lists them; others are
     slower), on as many threads as a kernel would use.
     """

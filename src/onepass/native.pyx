@@ -51,16 +51,17 @@ include "doors/dropout.pxi"
 
 # Measuring memory
 
-def stream(reads, updates, writes):
+def stream(reads, updates, writes, *, bint nontemporal=False):
     """Touch memory as a kernel with these arrays would, doing next to no arithmetic.
 
-    Every array of `reads` is read once, of `updates` read and written once, of `writes` written
-    once. All are contiguous and of the same number of bytes. It measures the machine's streaming
+    Every array of `reads` is read once, of `updates` read and written back as it was, of `writes`
+    filled with anything. All are contiguous and of the same number of bytes. `nontemporal` writes
+    around the cache, for 1 or 2 arrays to read and 1 to write. It measures the machine's streaming
     speed for the numbers of arrays that kernels have (csrc/kernels/stream.h lists them; others are
     slower), on as many threads as a kernel would use.
     """
     cdef stream_args a
-    cdef float *arrays[STREAM_ARRAYS]
+    cdef uint32_t *arrays[STREAM_ARRAYS]
     cdef cnp.ndarray array
     cdef ptrdiff_t nbytes = -1
     cdef int n = 0
@@ -68,6 +69,9 @@ def stream(reads, updates, writes):
     lists = [as_tuple(items, name) for items, name in zip((reads, updates, writes), names)]
     if not 1 <= sum([len(items) for items in lists]) <= STREAM_ARRAYS:
         raise ValueError(f"reads, updates and writes must hold 1 to {STREAM_ARRAYS} arrays together")
+    if nontemporal and not (len(lists[0]) in (1, 2) and len(lists[1]) == 0 and len(lists[2]) == 1):
+        raise ValueError("nontemporal needs 1 or 2 arrays in reads, none in updates and 1 in writes, "
+                         f"got {len(lists[0])}, {len(lists[1])} and {len(lists[2])}")
     for items, name in zip(lists, names):
         for i, item in enumerate(items):
             check(item, cnp.NPY_NOTYPE, name != "reads", name, i)
@@ -76,11 +80,11 @@ def stream(reads, updates, writes):
             if nbytes >= 0 and cnp.PyArray_NBYTES(array) != nbytes:
                 raise ValueError(f"{name}[{i}] must have {nbytes} bytes as the first array, had {item.nbytes}")
             nbytes = cnp.PyArray_NBYTES(array)
-            arrays[n] = <float *>cnp.PyArray_DATA(array)
+            arrays[n] = <uint32_t *>cnp.PyArray_DATA(array)
             n += 1
-    a.size = nbytes // <ptrdiff_t>sizeof(float)
+    a.size = nbytes // <ptrdiff_t>sizeof(uint32_t)
     a.reads, a.updates, a.writes = len(lists[0]), len(lists[1]), len(lists[2])
-    a.arrays = arrays
+    a.arrays, a.zero, a.nontemporal = arrays, 0, nontemporal
     run_by_elements(table.stream, &a, a.size)
 
 
