@@ -1,39 +1,76 @@
-"""Every case on every backend under pytest-benchmark: `pytest benchmarks`, or one kernel with `-k adam_step`.
+"""The harness's contests under pytest-benchmark, on one thread: `pytest benchmarks`, or `-k adam_step` for one kernel.
 
-`--benchmark-autosave` keeps the numbers of a run, and `--benchmark-compare` sets the next beside them.
+Every contest is a group, in which rivals stand side by side; peers take part where they are installed.
+`--benchmark-autosave` or `--benchmark-json` keep the numbers of a run, and `--benchmark-compare` sets those of
+an earlier one beside them.
 """
 
-from functools import partial
+import importlib.util
 
-import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from onepass import native, reference
-from onepass.bench.cases import CASES
+from onepass import native
+from onepass.bench import peers
+from onepass.bench.cases import CASES, find
+from onepass.bench.contests import OPTIMIZERS, KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.rivals import Unsupported
+from onepass.bench.training import TRAINING_STEPS
 
-BACKENDS = ["textbook", "in_place", "reference", *native.isas()]
+CONTESTS = [KernelContest(case, size, "float32") for case in CASES for size in (1 << 14, 1 << 20)]
+CONTESTS += [SmallTensorsContest(find(name), 16, "float32") for name in OPTIMIZERS]
+CONTESTS += [TrainingContest(step) for step in TRAINING_STEPS]
+PEERS = [name for name in peers.NAMES if importlib.util.find_spec(name)]
+LABELS = ["torch", "torch foreach", "torch fused", "jax", "sklearn", "numba"]
+BACKENDS = ["stream", "matmul", *native.isas(), "textbook", "in_place"]
+BACKENDS += [label for label in LABELS if label.split()[0] in PEERS]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     isa, threads = native.isa(), native.get_num_threads()
     native.set_num_threads(1)
-    yield
+    for name in PEERS:
+        peers.load(name).configure(1)
+    with threadpool_limits(1):
+        yield
     native.use_isa(isa)
     native.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("size", [1 << 14, 1 << 20])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_speed(benchmark, case, size, backend):
-    benchmark.group = f"{case.name} {size}"
-    arguments = case.steady_arguments(size, np.float32, np.random.default_rng(0))
-    if backend in ("textbook", "in_place"):
-        call = getattr(case, backend)(arguments)
-    elif backend == "reference":
-        call = partial(getattr(reference, case.kernel), **arguments)
-    else:
+def contest_name(contest):
+    return f"{contest.row['case']} {'x'.join(map(str, contest.row['shape']))}"
+
+
+def takes_part(backend, contest):
+    """Whether a backend has the work at all; with some option it may turn out that it has not."""
+    if backend.split()[0] in PEERS:
+        work = contest.case.kernel if isinstance(contest, KernelContest) else "training_step"
+        return hasattr(peers.load(backend.split()[0]), work)
+    limit = {KernelContest: "stream", TrainingContest: "matmul"}.get(type(contest))
+    return backend in (limit, *contest.in_numpy, *native.isas())
+
+
+PAIRS = [pytest.param(contest, backend, id=f"{contest_name(contest)}-{backend}")
+         for contest in CONTESTS for backend in BACKENDS if takes_part(backend, contest)]
+
+
+@pytest.mark.parametrize(("contest", "backend"), PAIRS)
+def test_speed(benchmark, contest, backend):
+    benchmark.group = contest_name(contest)
+    arguments = contest.arguments()
+    if backend in native.isas():
         native.use_isa(backend)
-        call = partial(getattr(native, case.kernel), **arguments)
+        call = contest.ours(arguments)
+    elif backend in ("stream", "matmul"):
+        call = contest.limits(arguments)[backend]
+    else:
+        source = backend if backend in contest.in_numpy else backend.split()[0]
+        try:
+            rivals = contest.rivals(source, arguments)
+        except Unsupported as reason:
+            pytest.skip(f"{source} {reason}")
+        if backend not in rivals:
+            pytest.skip(f"{source} has no form {backend.removeprefix(source).strip()} of this")
+        call = rivals[backend].run
     benchmark(call)

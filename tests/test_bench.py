@@ -1,27 +1,38 @@
-"""The harness: what it reports, not how fast anything is."""
+"""The harness: who takes part, how turns are taken and what is reported; not how fast anything is."""
 
 import argparse
-import json
+import os
+import signal
+import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from onepass import native
-from onepass.bench import command
-from onepass.bench.cases import CASES, find
-from onepass.bench.measure import MIN_ROUNDS, machine, measure, measure_overhead, take_turns
-from onepass.bench.report import table
+from onepass.bench import busy, command, contests, in_place, measure, results, textbook, training
+from onepass.bench.cases import CASES, arrays, find
+from onepass.bench.contests import KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
+from onepass.bench.rivals import Refused
+from onepass.bench.worker import Worker
 
-TIMES = ["textbook", "in_place", "native", "stream"]
-RATIOS = ["speedup_textbook", "speedup_in_place", "share_of_streaming"]
+TINY = TrainingContest(training.TRAINING_STEPS[0])
 
 
 @pytest.fixture(autouse=True)
 def no_budget(monkeypatch):
-    """Rounds as few as may be."""
+    """Rounds as few as may be, and verdicts that are not remembered from test to test."""
     monkeypatch.setattr(command, "BUDGET", 0)
     monkeypatch.setattr(command, "QUICK_BUDGET", 0)
+    measure._verdict.cache_clear()
+    yield
+    measure._verdict.cache_clear()
+
+
+def plan(isas=(native.isa(),), peers=(), busy=(0,)):
+    return Plan(tuple(isas), peers, busy, 0)
 
 
 def bench(*options):
@@ -32,83 +43,324 @@ def bench(*options):
 
 def bench_rows(tmp_path, *options):
     assert bench(*options, "--json", str(tmp_path / "bench.json")) == 0
-    return json.loads((tmp_path / "bench.json").read_text())["rows"]
+    return results.load(tmp_path / "bench.json")["rows"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Measuring
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_case_is_measured(case, dtype):
-    (row,) = measure(case, 1000, np.dtype(dtype).type, [native.isa()], 0)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
+    (row,) = measure.measure(KernelContest(case, 1000, dtype), plan())
     assert row["case"] == case.name and row["dtype"] == dtype and row["isa"] == native.isa()
-    assert np.prod(row["shape"]) >= 1000 and row["rounds"] >= MIN_ROUNDS
-    assert all(row[name] > 0 for name in TIMES)
-    assert all(row[name] > 0 for name in RATIOS)
+    assert np.prod(row["shape"]) == row["elements"] >= 1000 and not row["refused"]
+    assert set(row["seconds"]) == {"native", "textbook", "in_place", *row["limits"]}
+    assert "stream" in row["limits"]
+    assert {len(rounds) for rounds in row["seconds"].values()} == {MIN_ROUNDS * measure.LAYOUTS}
+    assert all(seconds > 0 for rounds in row["seconds"].values() for seconds in rounds)
+
+
+@pytest.mark.parametrize("name", contests.OPTIMIZERS)
+def test_small_tensors_are_measured(name):
+    (row,) = measure.measure(SmallTensorsContest(find(name), 16, "float32"), plan())
+    assert row["shape"] == [10, 16] and set(row["seconds"]) == {"native", "textbook", "in_place"}
+
+
+def test_a_training_step_is_measured():
+    (row,) = measure.measure(TINY, plan())
+    assert row["shape"] == [32, 4, 64, 64, 2] and row["limits"] == ["matmul"] and not row["refused"]
+    assert set(row["seconds"]) == {"native", "textbook", "matmul"}
+
+
+@pytest.mark.parametrize("step", training.TRAINING_STEPS, ids=lambda step: step.name)
+def test_the_products_are_those_of_the_step(step, monkeypatch):
+    shapes = []
+    params, x, y = TrainingContest(step).arguments()
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: shapes.append((a.shape[0], a.shape[1], b.shape[1])))
+    step.products(params, x, y)()
+    sizes = [step.inputs, *step.hidden, step.outputs]
+    layers = list(zip(sizes, sizes[1:]))
+    forward = [(step.batch, i, o) for i, o in layers]
+    weights = [(o, step.batch, i) for i, o in layers]
+    inputs = [(step.batch, o, i) for i, o in layers[1:]]
+    assert sorted(shapes) == sorted(forward + weights + inputs)
 
 
 def test_a_row_for_each_instruction_set_and_the_former_one_afterwards():
     before = native.isa()
-    rows = measure(find("dropout_forward p=0.2"), 1000, np.float32, native.isas(), 0)
+    rows = measure.measure(KernelContest(find("dropout_forward p=0.2"), 1000, "float32"), plan(isas=native.isas()))
     assert [row["isa"] for row in rows] == native.isas()
-    assert len({row["textbook"] for row in rows}) == 1
-    assert len(measure_overhead(native.isas(), 0)) == len(native.isas())
+    assert all(row["seconds"]["textbook"] == rows[0]["seconds"]["textbook"] for row in rows)
     assert native.isa() == before
 
 
-def test_rivals_take_turns():
+def test_rivals_take_turns_in_changing_order():
     calls = []
     rivals = {name: (native.isa(), lambda name=name: calls.append(name)) for name in "abc"}
     seconds = take_turns(rivals, 0)
     assert [len(seconds[name]) for name in "abc"] == [MIN_ROUNDS] * 3
     turns = [b for a, b in zip([None, *calls], calls) if a != b]
-    assert turns == list("abc") * (1 + MIN_ROUNDS)
+    rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert len(turns) <= 3 * (1 + MIN_ROUNDS) and len(set(rounds)) > 1
 
 
 @pytest.mark.parametrize("name", ["adam_step amsgrad", "batch_norm_backward NCHW", "dropout_forward p=0.5"])
 def test_data_is_hot_if_the_arrays_fit_in_l2(monkeypatch, name):
-    case = find(name)
-    arrays = {"adam_step amsgrad": 5, "batch_norm_backward NCHW": 3, "dropout_forward p=0.5": 2}[name]
-    for l2, hot in ((4000 * arrays + 2000, True), (4000 * arrays - 1, False), (None, None)):
-        monkeypatch.setattr("onepass.bench.measure.l2_bytes", lambda: l2)
-        assert measure(case, 1000, np.float32, [native.isa()], 0)[0]["hot"] is hot
+    contest = KernelContest(find(name), 1000, "float32")
+    arguments = contest.arguments()
+    size = sum(array.nbytes for array in arrays(arguments))
+    for l2, hot in ((size, True), (size - 1, False), (None, None)):
+        monkeypatch.setattr(contests, "l2_bytes", lambda: l2)
+        assert contest.describe(arguments)["hot"] is hot
 
 
-def test_default_report(capsys):
-    assert bench("--sizes", "64") == 0
+@pytest.mark.parametrize(("name", "floats"), [
+    ("sgd_step momentum", 5), ("rmsprop_step", 5), ("adam_step", 7), ("adam_step amsgrad", 9),
+    ("batch_norm_inference", 2), ("dropout_forward p=0.5", 2), ("dropout_backward p=0.5", 2),
+])
+def test_bytes_are_those_of_one_pass(name, floats):
+    contest = KernelContest(find(name), 1024, "float32")
+    assert contest.describe(contest.arguments())["bytes"] == 4 * 1024 * floats
+
+
+@pytest.mark.parametrize(("name", "shape", "channel", "floats"), [
+    ("batch_norm_forward NCHW", (4, 8, 16, 16), 2 * 4 * 256, (2, 3)),
+    ("batch_norm_backward NCHW", (4, 8, 16, 16), 3 * 4 * 256, (3, 5)),
+    ("batch_norm_forward NHWC", (4, 16, 16, 32), 2 * 4 * 256 * 16, (2, 3)),  # 16 channels a cache line
+    ("batch_norm_backward", (1024, 32), 3 * 1024 * 16, (3, 5)),
+])
+def test_what_batch_norm_reads_twice_counts_once_where_a_channel_fits_in_l2(monkeypatch, name, shape, channel, floats):
+    contest = KernelContest(find(name), shape, "float32")
+    for l2, count in ((4 * channel, floats[0]), (4 * channel - 1, floats[1]), (None, floats[1])):
+        monkeypatch.setattr("onepass.bench.cases.l2_bytes", lambda: l2)
+        assert contest.describe(contest.arguments())["bytes"] == 4 * np.prod(shape) * count
+
+
+# Whoever does other work is refused
+
+
+def halved(results):
+    """What an adapter altered on purpose gives: the last of its results is half of what it should be."""
+    *_, name = results
+    values = results[name]
+    return results | {name: [value / 2 for value in values] if isinstance(values, list) else values / 2}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_kernels_rival_with_another_result_is_refused(monkeypatch, case, dtype):
+    keeping = contests.keeping
+
+    def altered(*args):
+        rival = keeping(*args)
+        return rival._replace(results=lambda: halved(rival.results()))
+
+    monkeypatch.setattr(contests, "keeping", altered)
+    (row,) = measure.measure(KernelContest(case, 1000, dtype), plan())
+    assert set(row["refused"]) == {"textbook", "in_place"}
+    assert set(row["seconds"]) == {"native", *row["limits"]}
+
+
+@pytest.mark.parametrize(("alter", "message"), [
+    (lambda results: {}, "gives no params"),
+    (lambda results: results | {"params": []}, "params holds 0 arrays, not 1"),
+    (lambda results: results | {"params": [results["params"][0][1:]]}, r"params has shape \(999,\), not \(1000,\)"),
+    (lambda results: results | {"params": [results["params"][0].astype(float)]}, "params is float64, not float32"),
+    (lambda results: results | {"params": [results["params"][0] * np.nan]}, "params is off by nan"),
+    (lambda results: results | {"params": [results["params"][0] + 1e-4]}, "params is off by 0.0001"),
+])
+def test_why_a_rival_is_refused(monkeypatch, alter, message):
+    keeping = contests.keeping
+
+    def altered(*args):
+        rival = keeping(*args)
+        return rival._replace(results=lambda: alter(rival.results()))
+
+    contest = KernelContest(find("adam_step"), 1000, "float32")
+    contest.check("in_place", "in_place")
+    monkeypatch.setattr(contests, "keeping", altered)
+    with pytest.raises(Refused, match=message):
+        contest.check("in_place", "in_place")
+
+
+def test_a_rival_that_forgets_an_operation_is_refused(monkeypatch):
+    def without_decay(**arguments):
+        return step(**arguments | {"weight_decay": 0.0})
+
+    step = in_place.adam_step
+    monkeypatch.setattr(in_place, "adam_step", without_decay)
+    (row,) = measure.measure(KernelContest(find("adam_step adamw"), 1000, "float32"), plan())
+    assert set(row["refused"]) == {"in_place"} and "in_place" not in row["seconds"]
+    assert "params is off by" in row["refused"]["in_place"]
+
+
+@pytest.mark.parametrize("other", [{"lr": 2e-3}, {"eps": 1e-2}])
+def test_another_training_step_is_refused(monkeypatch, other):
+    ours = training.TrainingStep.ours
+
+    def altered(self, params, x, y, backend):
+        changed = replace(self, **other) if backend is textbook else self
+        return ours(changed, params, x, y, backend)
+
+    monkeypatch.setattr(training.TrainingStep, "ours", altered)
+    (row,) = measure.measure(TINY, plan())
+    assert "loss is off by" in row["refused"]["textbook"] and "textbook" not in row["seconds"]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.8])
+def test_a_training_step_with_other_dropout_is_refused(monkeypatch, dropout):
+    ours = training.TrainingStep.ours
+
+    def altered(self, params, x, y, backend):
+        changed = replace(self, dropout=dropout) if backend is textbook and self.dropout else self
+        return ours(changed, params, x, y, backend)
+
+    monkeypatch.setattr(training.TrainingStep, "ours", altered)
+    (row,) = measure.measure(TINY, plan())
+    assert "under dropout" in row["refused"]["textbook"]
+
+
+def test_dropout_that_keeps_too_many_is_refused(monkeypatch):
+    dropout = textbook.dropout_forward
+    monkeypatch.setattr(textbook, "dropout_forward", lambda x, *, p, **rest: dropout(x, p=p / 2, **rest))
+    (row,) = measure.measure(KernelContest(find("dropout_forward p=0.2"), 10_000, "float32"), plan())
+    assert "of 10000 elements, not about 8000" in row["refused"]["textbook"]
+
+
+def test_a_rival_that_fails_is_left_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no such device\nsecond line")
+
+    monkeypatch.setattr(in_place, "dropout_backward", fail)
+    (row,) = measure.measure(KernelContest(find("dropout_backward p=0.5"), 1000, "float32"), plan())
+    assert row["left_out"] == {"in_place": "failed: RuntimeError: no such device"}
+    assert "in_place" not in row["seconds"]
+
+
+# The measuring process and the load
+
+
+def test_a_worker_keeps_to_its_threads_and_outlives_its_process():
+    worker = Worker(2, ["sklearn"])
+    contest = KernelContest(find("dropout_backward p=0.5"), 100, "float32")
+    try:
+        assert worker.versions["numpy"] == np.__version__
+        (row,) = worker.measure(contest, plan())
+        assert row["threads"] == 2 and "seconds" in row
+        os.kill(worker._process.pid, signal.SIGKILL)
+        (row,) = worker.measure(contest, plan())
+        assert "killed" in row["error"] and row["case"] == "dropout_backward p=0.5" and row["shape"] == [100]
+        assert "seconds" in worker.measure(contest, plan())[0]
+    finally:
+        worker.stop()
+    assert not worker._process.is_alive()
+
+
+def test_a_worker_shows_what_went_wrong_in_it():
+    worker = Worker(1, [])
+    try:
+        with pytest.raises(RuntimeError, match="(?s)measuring dropout_backward p=0.5 failed.*'float99'"):
+            worker.measure(KernelContest(find("dropout_backward p=0.5"), 100, "float99"), plan())
+    finally:
+        worker.stop()
+
+
+def test_the_environment_of_a_worker_is_not_that_of_its_parent():
+    before = dict(os.environ)
+    Worker(1, []).stop()
+    assert os.environ == before
+
+
+def test_other_processes_are_busy_for_as_long_as_asked():
+    with busy.busy(2) as hogs:
+        assert [hog.poll() for hog in hogs] == [None, None]
+    assert all(hog.poll() is not None for hog in hogs)
+
+
+def test_a_busy_process_ends_when_nobody_wants_it_any_more():
+    code = "import os; from onepass.bench.busy import busy; busy(1).__enter__(); os._exit(0)"
+    # It holds the other end of stderr: that this returns shows that it has gone.
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60).returncode == 0
+
+
+# The command
+
+
+def test_quick_report_names_every_kernel(capsys, monkeypatch):
+    monkeypatch.setattr(command, "QUICK_SIZES", (64,))
+    assert bench("--quick") == 0
     out = capsys.readouterr().out
-    assert native.isa() in out and np.__version__ in out and machine()["cpu"] in out
-    assert "optim.Adam.step" in out
-    for case in CASES:
-        assert case.kernel in out
+    assert native.isa() in out and np.__version__ in out and "optim.Adam.step" in out and "tiny" in out
+    assert all(case.name in out for case in CASES)
+
+
+def test_a_full_run_has_the_sizes_of_the_cases():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    work = command.contests(parser.parse_args([]))
+    sizes = {contest.size for contest in work if type(contest) is KernelContest and contest.case.name == "adam_step"}
+    assert {1 << 10, 1 << 16, 1 << 26} <= sizes
+    assert {contest.work.name for contest in work if isinstance(contest, TrainingContest)} >= {
+        "tiny", "mlp", "wide", "tabular"}
 
 
 def test_selection(tmp_path):
     rows = bench_rows(tmp_path, "dropout_backward", "sgd_step", "--sizes", "10,20",
-                      "--dtypes", "float64,float32", "--quick", "--isa", "all")
-    assert {row["case"] for row in rows} == {case.name for case in CASES
-                                             if case.kernel in ("dropout_backward", "sgd_step")}
-    assert len(rows) == 4 * 2 * 2 * len(native.isas())
+                      "--dtypes", "float64,float32", "--isa", "all", "--threads", "1,2")
+    cases = {case.name for case in CASES if case.kernel in ("dropout_backward", "sgd_step")}
+    assert {row["case"] for row in rows} == cases | {"optim.SGD.step"}
+    assert len(rows) == (4 * 2 + 2) * 2 * len(native.isas()) * 2
+    assert {row["threads"] for row in rows} == {1, 2}
 
 
-def test_threads_are_set_for_the_run_alone(tmp_path):
+def test_threads_are_the_workers_alone(tmp_path):
     before = native.get_num_threads()
     rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "10", "--threads", str(before + 1))
     assert {row["threads"] for row in rows} == {before + 1}
     assert native.get_num_threads() == before
 
 
+def test_load_is_measured_beside_quiet(tmp_path, capsys):
+    rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "100", "--busy", "1")
+    assert [row["busy"] for row in rows] == [0, 1]
+    assert "load" in capsys.readouterr().out
+
+
+def test_missing_peers_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command.peers, "NAMES", ["nosuchlibrary"])
+    assert bench("dropout_backward", "--sizes", "10", "--peers", "nosuchlibrary") == 0
+    assert "nosuchlibrary" in capsys.readouterr().out
+
+
 def test_markdown(capsys):
-    assert bench("adam_step", "--sizes", "64", "--markdown") == 0
+    assert bench("dropout_forward", "--sizes", "64", "--markdown") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 4
+    assert len(lines) == 2 + 2
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[0].startswith("| case | shape | NumPy |")
 
 
-def test_columns_that_never_change_are_left_out():
-    row = {"case": "c", "shape": [2, 3], "dtype": "float32", "isa": "x", "error": "out of memory"}
-    assert {"dtype", "isa"}.isdisjoint(table([row])[0])
-    assert "dtype" in table([row, row | {"dtype": "float64"}])[0]
-    assert table([])[1] == []
+def test_a_saved_run_is_reported_and_drawn_without_measuring(tmp_path, capsys, monkeypatch):
+    file, readme = tmp_path / "bench.json", tmp_path / "README.md"
+    assert bench("dropout_backward", "--sizes", "64,128", "--json", str(file)) == 0
+    printed = capsys.readouterr().out
+    monkeypatch.setattr(command, "Worker", None)
+    readme.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    assert bench("--from", str(file), "--update", str(readme), "--plot", str(tmp_path / "plots")) == 0
+    captured = capsys.readouterr()
+    assert captured.out == printed
+    assert "dropout_backward" in readme.read_text() and "old" not in readme.read_text()
+    pictures = list((tmp_path / "plots").iterdir())
+    assert {path.suffix for path in pictures} == {".png", ".svg"}
+    assert all(str(path) in captured.err for path in pictures)
+
+
+def test_two_runs_are_compared(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    assert bench("dropout_backward", "--sizes", "64", "--json", str(file)) == 0
+    capsys.readouterr()
+    assert bench("--compare", str(file), str(file)) == 0
+    assert "noise" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -118,42 +370,47 @@ def test_columns_that_never_change_are_left_out():
     (["--sizes", "64,-1"], "'-1' is not an integer from 1"),
     (["--sizes", "64,"], "'' is not an integer from 1"),
     (["--sizes", str(2**51)], "from 1 to 2^50"),
-    (["--threads", "0"], "'0' is not an integer from 1"),
-    (["--json", "no/such/folder/bench.json"], "cannot write to no/such/folder/bench.json: No such file"),
+    (["--threads", "1,0"], "'0' is not an integer from 1"),
+    (["--busy", "0"], "'0' is not an integer from 1"),
+    (["--peers", "torch,tensorflow"], "'tensorflow' is none of torch, jax"),
+    (["--json", "no/such/folder/bench.json"], "there is no folder no/such/folder"),
+    (["--json", "."], ". is a folder, not a file"),
+    (["--plot", "setup.py"], "cannot make the folder setup.py"),
+    (["--from", "no.json"], "cannot read no.json: No such file"),
+    (["--from", "pyproject.toml"], "pyproject.toml is not a run of onepass bench"),
+    (["--compare", "no.json", "no.json"], "cannot read no.json: No such file"),
 ])
-def test_bad_input_is_answered_with_what_is_valid(capsys, options, message):
+def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
     with pytest.raises(SystemExit) as exit:
         bench(*options)
     assert exit.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_more_threads_than_the_pool_has(capsys, monkeypatch):
-    def refuse(n):
-        raise ValueError("n must be at most 3")
-
-    monkeypatch.setattr(command.native, "set_num_threads", refuse, raising=True)
-    assert bench("adam_step", "--threads", "4") == 2
-    assert "--threads 4: n must be at most 3" in capsys.readouterr().err
+def test_more_threads_than_the_pool_has(capsys):
+    assert bench("adam_step", "--threads", "1,100000") == 2
+    assert "--threads 100000: " in capsys.readouterr().err
 
 
 def test_out_of_memory_is_a_row(tmp_path, capsys):
     rows = bench_rows(tmp_path, "dropout_backward", "--sizes", f"{2**50},64")
     assert rows[0]["error"] == "out of memory" and rows[0]["shape"] == [2**50]
-    assert rows[1]["native"] > 0
+    assert rows[1]["seconds"]["native"][0] > 0
     assert "out of memory" in capsys.readouterr().out
 
 
-def test_what_was_measured_before_ctrl_c_is_reported(monkeypatch, tmp_path, capsys):
-    def interrupted(case, size, *rest):
-        if size == 20:
-            raise KeyboardInterrupt
-        return measure(case, size, *rest)
+def test_what_was_measured_before_ctrl_c_is_reported_and_saved(monkeypatch, tmp_path, capsys):
+    class Interrupted(Worker):
+        def measure(self, contest, plan):
+            if contest.size == 20:
+                raise KeyboardInterrupt
+            return super().measure(contest, plan)
 
-    monkeypatch.setattr(command, "measure", interrupted)
+    monkeypatch.setattr(command, "Worker", Interrupted)
     file = tmp_path / "bench.json"
     assert bench("dropout_backward", "--sizes", "10,20,30", "--json", str(file)) == 130
-    assert [row["shape"] for row in json.loads(file.read_text())["rows"]] == [[10]]
+    assert [row["shape"] for row in results.load(file)["rows"]] == [[10]]
     captured = capsys.readouterr()
     assert "dropout_backward" in captured.out and "interrupted" in captured.err
 

@@ -62,30 +62,34 @@ def stream(reads, updates, writes, *, bint nontemporal=False):
     """
     cdef stream_args a
     cdef uint32_t *arrays[STREAM_ARRAYS]
-    cdef cnp.ndarray array
     cdef ptrdiff_t nbytes = -1
-    cdef int n = 0
-    names = ("reads", "updates", "writes")
-    lists = [as_tuple(items, name) for items, name in zip((reads, updates, writes), names)]
-    if not 1 <= sum([len(items) for items in lists]) <= STREAM_ARRAYS:
+    cdef tuple read = as_tuple(reads, "reads"), update = as_tuple(updates, "updates"), write = as_tuple(writes, "writes")
+    a.reads, a.updates, a.writes = len(read), len(update), len(write)
+    if not 1 <= a.reads + a.updates + a.writes <= STREAM_ARRAYS:
         raise ValueError(f"reads, updates and writes must hold 1 to {STREAM_ARRAYS} arrays together")
-    if nontemporal and not (len(lists[0]) in (1, 2) and len(lists[1]) == 0 and len(lists[2]) == 1):
+    if nontemporal and not (a.reads in (1, 2) and a.updates == 0 and a.writes == 1):
         raise ValueError("nontemporal needs 1 or 2 arrays in reads, none in updates and 1 in writes, "
-                         f"got {len(lists[0])}, {len(lists[1])} and {len(lists[2])}")
-    for items, name in zip(lists, names):
-        for i, item in enumerate(items):
-            check(item, cnp.NPY_NOTYPE, name != "reads", name, i)
-            array = item
-            check_dense(array, name, i)
-            if nbytes >= 0 and cnp.PyArray_NBYTES(array) != nbytes:
-                raise ValueError(f"{name}[{i}] must have {nbytes} bytes as the first array, had {item.nbytes}")
-            nbytes = cnp.PyArray_NBYTES(array)
-            arrays[n] = <uint32_t *>cnp.PyArray_DATA(array)
-            n += 1
+                         f"got {a.reads}, {a.updates} and {a.writes}")
+    point(read, "reads", arrays, &nbytes)
+    point(update, "updates", arrays + a.reads, &nbytes)
+    point(write, "writes", arrays + a.reads + a.updates, &nbytes)
     a.size = nbytes // <ptrdiff_t>sizeof(uint32_t)
-    a.reads, a.updates, a.writes = len(lists[0]), len(lists[1]), len(lists[2])
     a.arrays, a.zero, a.nontemporal = arrays, 0, nontemporal
     run_by_elements(table.stream, &a, a.size)
+
+
+cdef int point(tuple items, str name, uint32_t **arrays, ptrdiff_t *nbytes) except -1:
+    """Point at the data of arrays, all of `nbytes` bytes; of as many as the first if that is negative."""
+    cdef cnp.ndarray array
+    cdef Py_ssize_t i
+    for i, item in enumerate(items):
+        check(item, cnp.NPY_NOTYPE, name != "reads", name, i)
+        array = item
+        check_dense(array, name, i)
+        if nbytes[0] >= 0 and cnp.PyArray_NBYTES(array) != nbytes[0]:
+            raise ValueError(f"{name}[{i}] must have {nbytes[0]} bytes as the first array, had {item.nbytes}")
+        nbytes[0] = cnp.PyArray_NBYTES(array)
+        arrays[i] = <uint32_t *>cnp.PyArray_DATA(array)
 
 
 # Instruction sets

@@ -20,6 +20,16 @@ import numpy as np
 
 from .. import reference
 from . import in_place, textbook
+from .machine import l2_bytes
+
+LADDER = tuple(1 << k for k in range(10, 27, 2))  # 1 Ki to 64 Mi elements
+ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
+IMAGES = (8, 32, 14, 14), (32, 256, 14, 14), (32, 64, 56, 56), (32, 64, 112, 112)
+ONE = (1 << 20,)
+CACHE_LINE = 64  # bytes
+
+
+GROUPS = {"_step": "optimizers", "batch_norm": "batch norm", "dropout": "dropout"}
 
 
 @dataclass(frozen=True)
@@ -29,22 +39,27 @@ class Case:
     kernel : the function's name in a backend
     options : what sets this case apart, for people; may be empty
     arguments : (size, dtype, rng) -> dict, all of the kernel's arguments by keyword, for `size`
-        elements, or for batch normalisation a shape of at least that many; `size` may be 0
-    reads, updates, writes : how many arrays of the case's size the kernel reads, reads and writes
-        in place, or writes. An array that must be read twice, as batch statistics ask, counts
-        twice; a bit mask, 1/32 of an array, does not count.
+        elements, or for batch normalisation a shape of at least that many, or the very shape that
+        `size` is; `size` may be 0
+    passes : arguments -> list of (reads, updates, writes), three lists of arrays: what must be read,
+        read and written in place, and written, pass after pass over memory, by anyone who does the
+        kernel's work. A bit mask, 1/32 of an array, is left out.
+    sizes : those of a full benchmark
     """
 
     kernel: str
     options: str
     arguments: Callable
-    reads: int
-    updates: int
-    writes: int
+    passes: Callable
+    sizes: tuple
 
     @property
     def name(self):
         return f"{self.kernel} {self.options}".strip()
+
+    @property
+    def group(self):
+        return next(group for word, group in GROUPS.items() if word in self.kernel)
 
     def textbook(self, arguments):
         """The function that does the kernel's work as a NumPy user writes it from the paper."""
@@ -77,6 +92,11 @@ def arrays(arguments):
     return [value for value in values if isinstance(value, np.ndarray)]
 
 
+def state_names(arguments):
+    """The names of the lists that an optimizer step updates."""
+    return [name for name, value in arguments.items() if isinstance(value, list) and name != "grads"]
+
+
 def merge(calls):
     """The arguments of one optimizer step over the tensors of several."""
     merged = dict(calls[0])
@@ -96,9 +116,9 @@ def _with_float_mask(arguments):
     return arguments | {"mask": bits.reshape(like.shape).astype(like.dtype) * scale}
 
 
-def _optimizer(kernel, options, state, absent=(), **hyper):
+def _optimizer(kernel, options, state, absent=(), *, sizes=ONE, **hyper):
     arguments = partial(_step_arguments, state=state, **dict.fromkeys(absent), **hyper)
-    return Case(kernel, options, arguments, reads=1, updates=1 + len(state), writes=0)
+    return Case(kernel, options, arguments, _step_passes, sizes)
 
 
 def _step_arguments(size, dtype, rng, *, state, **options):
@@ -111,14 +131,37 @@ def _step_arguments(size, dtype, rng, *, state, **options):
     return arguments | {"steps": steps, "lr": 0.01, "weight_decay": 0.0, "maximize": False} | options
 
 
-def _batch_norm(kernel, options, shape, axis=1, affine=True):
-    reads = {"batch_norm_forward": 2, "batch_norm_inference": 1, "batch_norm_backward": 4}[kernel]
+def _step_passes(arguments):
+    updates = [arguments[name] for name in state_names(arguments)]
+    return [(arguments["grads"], sum(updates, []), [])]
+
+
+def _batch_norm(kernel, options, shape, sizes, axis=1, affine=True):
     arguments = partial(_batch_norm_arguments, kernel=kernel, shape=shape, axis=axis, affine=affine)
-    return Case(kernel, options, arguments, reads=reads, updates=0, writes=1)
+    passes = _one_pass if kernel == "batch_norm_inference" else _statistics_passes
+    return Case(kernel, options, arguments, passes, sizes)
+
+
+def _one_pass(arguments):
+    reads = [arguments[name] for name in ("x", "grad_y") if name in arguments]
+    return [(reads, [], [arguments["out"]])]
+
+
+def _statistics_passes(arguments):
+    """One pass for the statistics and one for the result.
+
+    The first is left out where all that belongs to a channel fits in the L2 cache, and can be read
+    twice at the price of once. Channels that lie side by side are read by the cache line.
+    """
+    x, axis = arguments["x"], arguments["axis"]
+    ((reads, _, writes),) = last = _one_pass(arguments)
+    side_by_side = CACHE_LINE // x.itemsize if x.strides[axis] == x.itemsize else 1
+    per_channel = (len(reads) + len(writes)) * x.nbytes // max(x.shape[axis], 1) * side_by_side
+    return last if per_channel <= (l2_bytes() or 0) else [(reads, [], []), *last]
 
 
 def _batch_norm_arguments(size, dtype, rng, *, kernel, shape, axis, affine):
-    x = rng.standard_normal(shape(size), dtype=dtype)
+    x = rng.standard_normal(size if isinstance(size, tuple) else shape(size), dtype=dtype)
     vectors = rng.standard_normal((6, x.shape[axis]), dtype=dtype)
     weight, bias = vectors[:2] if affine else (None, None)
     arguments = {"x": x, "weight": weight, "axis": axis, "out": np.empty_like(x)}
@@ -148,7 +191,11 @@ def _channels_first(size):
 
 
 def _channels_last(size):
-    n, channels, height, width = _channels_first(size)
+    return _last(_channels_first(size))
+
+
+def _last(shape):
+    n, channels, height, width = shape
     return n, height, width, channels
 
 
@@ -163,8 +210,8 @@ def _dropout_backward_arguments(size, dtype, rng, *, p):
     return {"grad_y": grad_y, "mask": mask, "p": p, "out": np.empty_like(grad_y)}
 
 
-def _dropout(kernel, options, arguments):
-    return Case(kernel, options, arguments, reads=1, updates=0, writes=1)
+def _dropout(kernel, options, arguments, sizes=LADDER):
+    return Case(kernel, options, arguments, _one_pass, sizes)
 
 
 _sgd = partial(_optimizer, "sgd_step")
@@ -172,28 +219,30 @@ _rmsprop = partial(_optimizer, "rmsprop_step", alpha=0.99, eps=1e-3)
 # With the usual eps of 1e-8 a kernel that forgot it would hardly be found out.
 _adam = partial(_optimizer, "adam_step", beta1=0.9, beta2=0.999, eps=1e-3)
 _moments = ["exp_avgs", "exp_avg_sqs"]
+_forward, _inference, _backward = (
+    partial(_batch_norm, f"batch_norm_{name}") for name in ("forward", "inference", "backward"))
 
 CASES = [
     _sgd("", [], ["momentum_buffers"], momentum=0.0, dampening=0.0, nesterov=False),
-    _sgd("momentum", ["momentum_buffers"], momentum=0.9, dampening=0.9, nesterov=False),
+    _sgd("momentum", ["momentum_buffers"], momentum=0.9, dampening=0.9, nesterov=False, sizes=LADDER),
     _sgd("nesterov decay", ["momentum_buffers"], momentum=0.9, dampening=0.0, nesterov=True,
          weight_decay=0.1),
-    _rmsprop("", ["square_avgs"], ["grad_avgs", "momentum_buffers"], momentum=0.0),
+    _rmsprop("", ["square_avgs"], ["grad_avgs", "momentum_buffers"], momentum=0.0, sizes=LADDER),
     _rmsprop("centered momentum", ["square_avgs", "grad_avgs", "momentum_buffers"], momentum=0.9),
-    _adam("", _moments, ["max_exp_avg_sqs"], decoupled=False),
-    _adam("adamw", _moments, ["max_exp_avg_sqs"], decoupled=True, weight_decay=0.1),
+    _adam("", _moments, ["max_exp_avg_sqs"], decoupled=False, sizes=LADDER),
+    _adam("adamw", _moments, ["max_exp_avg_sqs"], decoupled=True, weight_decay=0.1, sizes=LADDER),
     _adam("amsgrad", [*_moments, "max_exp_avg_sqs"], decoupled=False, weight_decay=0.1),
-    _batch_norm("batch_norm_forward", "", _flat),
-    _batch_norm("batch_norm_forward", "no affine", _flat, affine=False),
-    _batch_norm("batch_norm_forward", "NCHW", _channels_first),
-    _batch_norm("batch_norm_forward", "NHWC", _channels_last, axis=-1),
-    _batch_norm("batch_norm_inference", "", _flat),
-    _batch_norm("batch_norm_inference", "NCHW", _channels_first),
-    _batch_norm("batch_norm_inference", "NHWC", _channels_last, axis=-1),
-    _batch_norm("batch_norm_backward", "", _flat),
-    _batch_norm("batch_norm_backward", "no affine", _flat, affine=False),
-    _batch_norm("batch_norm_backward", "NCHW", _channels_first),
-    _batch_norm("batch_norm_backward", "NHWC", _channels_last, axis=-1),
+    _forward("", _flat, ROWS),
+    _forward("no affine", _flat, ROWS[1:2], affine=False),
+    _forward("NCHW", _channels_first, IMAGES),
+    _forward("NHWC", _channels_last, tuple(map(_last, IMAGES)), axis=-1),
+    _inference("", _flat, ROWS[1:2]),
+    _inference("NCHW", _channels_first, IMAGES[1:2]),
+    _inference("NHWC", _channels_last, (_last(IMAGES[1]),), axis=-1),
+    _backward("", _flat, ROWS),
+    _backward("no affine", _flat, ROWS[1:2], affine=False),
+    _backward("NCHW", _channels_first, IMAGES),
+    _backward("NHWC", _channels_last, tuple(map(_last, IMAGES)), axis=-1),
     _dropout("dropout_forward", "p=0.5", partial(_dropout_forward_arguments, p=0.5)),
     _dropout("dropout_forward", "p=0.2", partial(_dropout_forward_arguments, p=0.2)),
     _dropout("dropout_backward", "p=0.5", partial(_dropout_backward_arguments, p=0.5)),

@@ -1,34 +1,52 @@
 """`onepass bench`: what to measure, and the report."""
 
 import argparse
+import importlib
+import os
+import shlex
 import sys
-from functools import partial
+from pathlib import Path
 
 from .. import native
-from .cases import CASES
-from .measure import machine, measure, measure_overhead
-from .report import markdown, print_report, write_json
+from . import machine, peers, results
+from .cases import CASES, find
+from .contests import OPTIMIZERS, KernelContest, SmallTensorsContest, TrainingContest
+from .measure import Plan
+from .training import TRAINING_STEPS
+from .worker import MEMORY, Worker
 
-KERNELS = list(dict.fromkeys(case.kernel for case in CASES))
+KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "training_step"]
 DTYPES = ["float32", "float64"]
-BUDGET, QUICK_BUDGET = 1.0, 0.25  # seconds a row
+BUDGET, QUICK_BUDGET = 1.5, 0.3  # seconds a row
+QUICK_SIZES = 1 << 14, 1 << 20
+SMALL_SIZES = 16, 1000
+QUICK_STEPS = "tiny", "mlp"
 
 
 def add_arguments(parser):
     """Give an argparse parser the options of `onepass bench`."""
-    parser.add_argument("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
-                        help=f"kernels to time, all if none is named: {', '.join(KERNELS)}")
-    parser.add_argument("--sizes", type=_list_of(_positive), default=[1 << 14, 1 << 20], metavar="N,...",
-                        help="numbers of elements (16384,1048576)")
-    parser.add_argument("--dtypes", type=_list_of(_one_of(DTYPES)), default=["float32"], metavar="TYPE,...",
-                        help="float32 (the default), float64 or both")
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="for the kernels (1)")
-    parser.add_argument("--isa", type=_one_of([*native.isas(), "all"]), metavar="NAME",
-                        help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the rounds")
-    parser.add_argument("--json", type=_output, metavar="FILE",
-                        help="write the rows and the machine to a file too")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    add = parser.add_argument
+    add("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
+        help=f"what to time, all if nothing is named: {', '.join(KERNELS)}")
+    add("--sizes", type=_list_of(_positive), metavar="N,...",
+        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation)")
+    add("--dtypes", type=_list_of(_one_of(DTYPES)), default=["float32"], metavar="TYPE,...",
+        help="float32 (the default), float64 or both")
+    add("--threads", type=_list_of(_positive), default=[1], metavar="N,...", help="for all rivals alike (1)")
+    add("--isa", type=_one_of([*native.isas(), "all"]), metavar="NAME",
+        help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
+    add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
+        help=f"other libraries to take part: {', '.join(peers.NAMES)}")
+    add("--busy", type=_positive, metavar="N", help="measure once more while other processes keep N CPUs busy")
+    add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute")
+    add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
+    add("--markdown", action="store_true", help="print the tables as Markdown")
+    add("--plot", type=_folder, metavar="DIR", help="draw pictures (PNG and SVG)")
+    add("--from", dest="saved", type=_run, metavar="FILE", help="report what --json saved, instead of measuring")
+    add("--update", type=Path, metavar="FILE",
+        help="write the tables into a Markdown file, between <!-- bench --> and <!-- /bench -->")
+    add("--compare", nargs=2, type=_run, metavar=("OLD", "NEW"),
+        help="show what changed between two runs that --json saved, beyond noise")
 
 
 def run(args):
@@ -38,65 +56,105 @@ def run(args):
     """
     try:
         from rich.console import Console
+
+        from . import report
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('rich is not installed: pip install "onepass[cli]"', name="rich") from error
-    isas = {None: [native.isa()], "all": native.isas()}.get(args.isa, [args.isa])
-    threads = native.get_num_threads()
-    rows = []
-    try:
-        native.set_num_threads(args.threads)
-    except ValueError as error:
-        print(f"onepass: error: --threads {args.threads}: {error}", file=sys.stderr)
-        return 2
-    try:
-        about = machine()
-        finished = _measure_all(_work(args, isas), rows)
-    finally:
-        native.set_num_threads(threads)
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    if args.compare:
+        from . import compare
+
+        compare.print_comparison(console, *args.compare)
+        return 0
+    if args.plot:
+        importlib.import_module("matplotlib")
+    finished, data = True, args.saved
+    if not data:
+        if problem := _refused_threads(args.threads):
+            print(f"onepass: error: --threads {problem}", file=sys.stderr)
+            return 2
+        finished, data = _measure(args)
     if args.markdown:
-        print(markdown(about, rows), end="")
+        print(report.markdown(data), end="")
     else:
-        print_report(Console(width=None if sys.stdout.isatty() else 130), about, rows)
-    if args.json:
-        write_json(args.json, about, rows)
+        report.print_report(console, data)
+    if args.plot:
+        from . import plot
+
+        for path in plot.draw(args.plot, data):
+            print(f"drawn: {path}", file=sys.stderr)
+    if args.update:
+        report.update_markdown(args.update, data)
     if not finished:
         print("onepass: interrupted: the report is incomplete", file=sys.stderr)
     return 0 if finished else 130
 
 
-def _work(args, isas):
-    """What to measure: pairs of a name and a function that returns rows."""
-    budget = QUICK_BUDGET if args.quick else BUDGET
-    work = []
+def contests(args):
+    """All that the options ask to measure."""
+    chosen = args.kernels or KERNELS
+    found = []
     for case in CASES:
-        if args.kernels and case.kernel not in args.kernels:
-            continue
-        for dtype in args.dtypes:
-            for size in args.sizes:
-                job = partial(measure, case, size, dtype, isas, budget)
-                work.append((f"{case.name} {size} {dtype}", job))
-    if not args.kernels or "adam_step" in args.kernels:
-        work.append(("optim.Adam.step", partial(measure_overhead, isas, budget)))
-    return work
+        if case.kernel in chosen:
+            sizes = args.sizes or (QUICK_SIZES if args.quick else case.sizes)
+            found += [KernelContest(case, size, dtype) for dtype in args.dtypes for size in sizes]
+    for name in OPTIMIZERS:
+        if find(name).kernel in chosen:
+            found += [SmallTensorsContest(find(name), size, dtype) for dtype in args.dtypes for size in SMALL_SIZES]
+    if "training_step" in chosen and "float32" in args.dtypes:
+        steps = [step for step in TRAINING_STEPS if step.name in QUICK_STEPS or not args.quick]
+        found += map(TrainingContest, steps)
+    return found
 
 
-def _measure_all(work, rows):
-    """Do the work with a progress bar, adding to `rows`. Returns whether all was done."""
+def _measure(args):
+    """(whether all was measured, the run); saved if asked for, whatever happens."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    isas = {None: [native.isa()], "all": native.isas()}.get(args.isa, [args.isa])
+    busy = (0, args.busy) if args.busy else (0,)
+    work = contests(args)
+    data = {"onepass_bench": results.FORMAT, "machine": {**machine.describe(), "memory": MEMORY}, "versions": {},
+            "command": shlex.join(["onepass", *sys.argv[1:]]), "left_out": {}, "rows": []}
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     # Not refreshed while measuring: a thread that draws would be measured too.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=len(work))
+        task = progress.add_task("", total=len(work) * len(args.threads))
+        worker = None
         try:
-            for name, job in work:
-                progress.update(task, description=name, refresh=True)
-                rows += job()
-                progress.advance(task)
+            for threads in args.threads:
+                progress.update(task, description="starting", refresh=True)
+                worker = Worker(threads, args.peers)
+                data["versions"], data["left_out"] = worker.versions, worker.left_out
+                there = tuple(name for name in args.peers if name not in worker.left_out)
+                plan = Plan(tuple(isas), there, busy, QUICK_BUDGET if args.quick else BUDGET)
+                for contest in work:
+                    row = contest.row
+                    shape = "x".join(map(str, row["shape"]))
+                    progress.update(task, description=f"{row['case']} {shape} {row['dtype']}", refresh=True)
+                    data["rows"] += worker.measure(contest, plan)
+                    progress.advance(task)
+                worker.stop()
         except KeyboardInterrupt:
-            return False
-    return True
+            return False, data
+        finally:
+            if worker:
+                worker.stop()
+            if args.json:
+                results.save(args.json, data)
+    return True, data
+
+
+def _refused_threads(counts):
+    before = native.get_num_threads()
+    try:
+        for count in counts:
+            native.set_num_threads(count)
+    except ValueError as error:
+        return f"{count}: {error}"
+    finally:
+        native.set_num_threads(before)
 
 
 def _positive(text):
@@ -114,13 +172,33 @@ def _one_of(names):
 
 
 def _list_of(parse):
-    return lambda text: [parse(part.strip()) for part in text.split(",")]
+    return lambda text: list(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
 
 
-def _output(path):
+def _output(text):
     """Find out before the measuring whether the file can be written."""
-    try:
-        open(path, "a", encoding="utf-8").close()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write to {path}: {error.strerror}") from error
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder, not a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write to {text}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write to {text}: no permission")
     return path
+
+
+def _folder(text):
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot make the folder {text}: {error.strerror}") from error
+    return Path(text)
+
+
+def _run(path):
+    try:
+        return results.load(path)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

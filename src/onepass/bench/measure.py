@@ -1,161 +1,161 @@
 """Timing that can be believed on a noisy machine: rivals take turns, and ratios are taken turn by turn."""
 
+import functools
+import gc
+import itertools
 import math
-import platform
 import time
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from .. import __version__, native, optim
-from . import cases
+from .. import native
+from .busy import busy
+from .rivals import Refused, Unsupported
 
-MIN_ROUNDS, MAX_ROUNDS = 5, 500
+MIN_ROUNDS, MAX_ROUNDS = 5, 200
+LAYOUTS = 3  # times that arrays are allocated anew: where they happen to lie changes speed by several percent
+LARGE = 1 << 22  # elements from which on it does not
 TURN = 200e-6  # seconds a turn lasts at least: long against reading the clock
+LONG = 20e-3  # seconds of a call from which on no cache remembers the one before
 
 
-def take_turns(rivals, budget):
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    isas : instruction sets, a row for each
+    peers : names of installed peers
+    busy : numbers of CPUs that other processes keep busy, a row for each
+    budget : seconds a row
+    """
+
+    isas: tuple
+    peers: tuple
+    busy: tuple
+    budget: float
+
+
+def measure(contest, plan):
+    """The rows of a contest, one for each load and instruction set; see `results` for what is in a row.
+
+    Where there is no memory for the arrays there is one row with an "error".
+    """
+    row = {**contest.row, "threads": native.get_num_threads(), "busy": plan.busy[0], "isa": plan.isas[0],
+           "refused": {}, "left_out": {}}
+    try:
+        admitted = _admit(contest, plan.peers, row)
+        row |= contest.describe(contest.arguments())
+        return [line for hogs in plan.busy for line in _race(contest, plan, admitted, row | {"busy": hogs})]
+    except MemoryError:
+        return [row | {"error": "out of memory"}]
+
+
+def take_turns(calls, budget, seed=0):
     """Time some functions against each other, round by round, for about `budget` seconds.
 
-    rivals : {name: (instruction set, function without arguments)}
+    calls : {name: (instruction set, function without arguments)}
 
-    A rival's turn begins with a call that is not timed, so that the timed ones find in cache what
-    fits there, and not what the rival before left behind.
+    The order changes from round to round. A turn begins with a call that is not timed, so that the
+    timed ones find in cache what fits there, and not what the rival before left behind.
 
-    Returns {name: array of the seconds per call, one a round}.
+    Returns {name: list of the seconds per call, one a round}.
     """
-    seconds = {name: [] for name in rivals}
-    repeats = {}
-    for name, (isa, call) in rivals.items():
-        native.use_isa(isa)
-        call()
-        start = time.perf_counter()
-        call()
-        repeats[name] = math.ceil(TURN / (time.perf_counter() - start + 1e-9))
-    end = time.perf_counter() + budget
-    for done in range(MAX_ROUNDS):
-        if done >= MIN_ROUNDS and time.perf_counter() > end:
-            break
-        for name, (isa, call) in rivals.items():
-            native.use_isa(isa)
-            call()
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            seconds[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: np.array(values) for name, values in seconds.items()}
-
-
-def measure(case, size, dtype, isas, budget):
-    """Rows of the report, one per instruction set: the kernel of `case` against its rivals.
-
-    A row is a dict. `textbook`, `in_place`, `native` and `stream` are the medians of the seconds
-    per call; `speedup_textbook`, `speedup_in_place` and `share_of_streaming` are medians of the
-    ratios to native, taken round by round. `hot` says whether the case's arrays fit in the L2
-    cache together, and is None where its size is unknown. A size for which there is no memory
-    gives one row with an `error`.
-    """
-    row = {"case": case.name, "dtype": np.dtype(dtype).name, "threads": native.get_num_threads()}
+    seconds = {name: [] for name in calls}
+    order = list(calls)
+    shuffle = np.random.default_rng(seed).shuffle
+    before, collecting = native.isa(), gc.isenabled()
+    gc.disable()
     try:
-        arguments = case.steady_arguments(size, dtype, np.random.default_rng(0))
-        cache = l2_bytes()
-        first = cases.arrays(arguments)[0]
-        row["shape"] = list(first.shape)
-        row["hot"] = cache and sum(array.nbytes for array in cases.arrays(arguments)) <= cache
-        rivals = _numpy_rivals(case, arguments)
-        streams = [_ones(first.size, dtype, count) for count in (case.reads, case.updates, case.writes)]
-        rivals["stream"] = native.isa(), partial(native.stream, *streams)
-        for isa in isas:
-            rivals[isa] = isa, partial(getattr(native, case.kernel), **arguments)
-        return _rows(row, isas, _restoring_isa(take_turns, rivals, budget))
-    except MemoryError:
-        return [{**row, "shape": [size], "isa": isas[0], "error": "out of memory"}]
-
-
-def measure_overhead(isas, budget):
-    """The rows of an Adam step over ten tensors of 16 elements: what calling costs, not computing."""
-    case = cases.find("adam_step")
-    rng = np.random.default_rng(0)
-    arguments = cases.merge([case.steady_arguments(16, np.float32, rng) for _ in range(10)])
-    optimizer = optim.Adam(arguments["params"], lr=arguments["lr"])
-    rivals = _numpy_rivals(case, arguments)
-    for isa in isas:
-        rivals[isa] = isa, partial(optimizer.step, arguments["grads"])
-    row = {"case": "optim.Adam.step", "shape": [10, 16], "dtype": "float32", "hot": True,
-           "threads": native.get_num_threads()}
-    return _rows(row, isas, _restoring_isa(take_turns, rivals, budget))
-
-
-def machine():
-    """What a reader must know of the machine to judge the numbers, as a dict."""
-    return {
-        "cpu": _cpu(),
-        "l2_bytes": l2_bytes(),
-        "isas": native.isas(),
-        "isa": native.isa(),
-        "threads": native.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "onepass": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def l2_bytes():
-    """The size of one CPU's level 2 cache in bytes, or None where the system does not say (Linux does)."""
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        if (index / "level").read_text().strip() == "2":
-            return int((index / "size").read_text().strip().removesuffix("K")) * 1024
-    return None
-
-
-def _numpy_rivals(case, arguments):
-    rivals = {}
-    for name in ("textbook", "in_place"):
-        # The arrays are shared, so that all rivals find the same memory; the lists are not, since
-        # the textbook puts new arrays into them.
-        own = {key: list(value) if isinstance(value, list) else value for key, value in arguments.items()}
-        rivals[name] = native.isa(), getattr(case, name)(own)
-    return rivals
-
-
-def _ones(size, dtype, count):
-    # Pages never written to are all one page of zeros, faster to read than any memory.
-    return [np.ones(size, dtype=dtype) for _ in range(count)]
-
-
-def _restoring_isa(call, *args):
-    before = native.isa()
-    try:
-        return call(*args)
+        repeats = {name: math.ceil(TURN / (_time(*call, 1) + 1e-9)) for name, call in calls.items()}
+        end = time.perf_counter() + budget
+        for done in range(MAX_ROUNDS):
+            if done >= MIN_ROUNDS and time.perf_counter() > end:
+                break
+            shuffle(order)
+            for name in order:
+                warm = not seconds[name] or seconds[name][-1] < LONG
+                seconds[name].append(_time(*calls[name], repeats[name], warm))
     finally:
         native.use_isa(before)
+        if collecting:
+            gc.enable()
+    return seconds
 
 
-def _rows(row, isas, seconds):
-    rows = []
-    for isa in isas:
-        times = {**seconds, "native": seconds[isa]}
-        rivals = [name for name in ("textbook", "in_place", "native", "stream") if name in times]
-        ratio = {name: float(np.median(times[name] / times["native"])) for name in rivals}
-        rows.append({
-            **row,
-            "isa": isa,
-            "rounds": len(times["native"]),
-            **{name: float(np.median(times[name])) for name in rivals},
-            "speedup_textbook": ratio["textbook"],
-            "speedup_in_place": ratio["in_place"],
-            "share_of_streaming": ratio.get("stream"),
-        })
-    return rows
+def _time(isa, call, repeats, warm=True):
+    native.use_isa(isa)
+    if warm:
+        call()
+    turn = itertools.repeat(None, repeats)
+    start = time.perf_counter()
+    for _ in turn:
+        call()
+    return (time.perf_counter() - start) / repeats
 
 
-def _cpu():
+def _admit(contest, peers, row):
+    """[(source, label)] of the rivals that do the same work. Why the others do not is noted in the row."""
+    admitted = []
+    for source in (*contest.in_numpy, *peers):
+        labels, refused, left_out = _verdict(contest.trial, source)
+        admitted += [(source, label) for label in labels]
+        row["refused"] |= refused
+        row["left_out"] |= left_out
+    return admitted
+
+
+@functools.cache
+def _verdict(contest, source):
+    """The labels of a source's rivals that do the same work, and why others do not: {label: text} twice."""
+    labels, refused, left_out = [], {}, {}
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        for label in contest.rivals(source, contest.arguments()):
+            try:
+                contest.check(source, label)
+                labels.append(label)
+            except Refused as reason:
+                refused[label] = str(reason)
+    except Unsupported as reason:
+        left_out[source] = str(reason)
+    except Exception as error:  # what other people's code cannot do must not end the run
+        left_out[source] = _short(error)
+    return labels, refused, left_out
+
+
+def _race(contest, plan, admitted, row):
+    """The rows of a contest under one load, one for each instruction set."""
+    layouts = LAYOUTS if row["elements"] < LARGE else 1
+    seconds = {}
+    with busy(row["busy"]):
+        for layout in range(layouts):
+            calls = _calls(contest, plan, admitted, row)
+            for name, values in take_turns(calls, plan.budget / layouts, seed=layout).items():
+                seconds.setdefault(name, []).extend(values)
+    rounds = max(map(len, seconds.values()))
+    seconds = {name: values for name, values in seconds.items() if len(values) == rounds}
+    ours = {isa: seconds.pop(isa) for isa in plan.isas}
+    limits = [name for name in contest.limits(contest.arguments()) if name in seconds]
+    return [row | {"isa": isa, "limits": limits, "seconds": {"native": ours[isa], **seconds}} for isa in plan.isas]
+
+
+def _calls(contest, plan, admitted, row):
+    """Whom to time, on new arrays: what `take_turns` takes."""
+    arguments, best = contest.arguments(), native.isa()
+    calls = {name: (best, call) for name, call in contest.limits(arguments).items()}
+    ours = contest.ours(arguments)
+    calls |= {isa: (isa, ours) for isa in plan.isas}
+    for source in dict.fromkeys(source for source, _ in admitted):
+        try:
+            rivals = contest.rivals(source, arguments)
+            for label in [label for other, label in admitted if other == source]:
+                rivals[label].run()
+                calls[label] = best, rivals[label].run
+        except Exception as error:
+            row["left_out"][source] = _short(error)
+    return calls
+
+
+def _short(error):
+    lines = str(error).splitlines() or [""]
+    return f"failed: {type(error).__name__}: {lines[0]}"[:200]

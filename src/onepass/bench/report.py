@@ -1,104 +1,300 @@
-"""The rows of `measure` as a terminal table, as Markdown and as JSON."""
+"""A run as tables on the terminal, and as Markdown."""
 
-import json
+import textwrap
+from pathlib import Path
 
-LEGEND = (
-    "NumPy: the textbook expressions with their temporary arrays. In place: NumPy with out= and scratch. "
-    "Of stream: the time that a plain loop over the same bytes takes, as a share of native's; more than 100 % is "
-    "better than that loop. Data: whether "
-    "the arrays fit together in the L2 cache, and are hot there. Times are medians of rounds in which the "
-    "rivals took turns, and ratios are medians of the rounds' ratios."
-)
+from ..train import replacing
+from .results import key, median, quartiles, ratio, rivals, share_of_limit
 
-
+GROUPS = ["optimizers", "batch norm", "dropout", "training steps"]
+LABELS = {"textbook": "NumPy", "in_place": "in place"}
+NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": "NumPy in place",
+         "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn"}
 LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
-DISPENSABLE = ("in place", "data")  # what a narrow terminal does without
+# What a narrow terminal does without, the first first.
+DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
+LOADED = "Under load"
+ERROR_WIDTH = 16  # an error stands in native's column, in as many lines as it takes
+LEGEND = {
+    "NumPy": "the formula as the paper has it, in NumPy with temporary arrays; time per call",
+    "native": "the C kernels; time per call, and for a training step onepass's layers and optimizer on them",
+    "+-": "half the distance between the quartiles of native's rounds, as a share of their median",
+    "vs": "time of that rival divided by native's: above 1x native is faster",
+    "in place": "NumPy with out= and scratch arrays",
+    "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
+    "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix "
+                "products alone, divided by native's: at 100% nothing is left to gain, above it native wins",
+    "data": "hot: the arrays fit together in the L2 cache, and are found there",
+}
+MARKERS = "<!-- bench -->", "<!-- /bench -->"
 
 
-def describe(machine, rows):
-    """The machine, and what is the same in all rows, in a few lines of text."""
-    cache = machine["l2_bytes"]
-    return [
-        f"onepass {machine['onepass']}, NumPy {machine['numpy']}, Python {machine['python']}, "
-        f"{machine['system']}",
-        f"{machine['cpu']}, L2 cache {f'{cache // 1024} KiB' if cache else 'of unknown size'}",
-        f"instruction sets {' '.join(machine['isas'])}, measured: {_all(rows, 'isa')}; "
-        f"kernel threads: {machine['threads']}; dtype: {_all(rows, 'dtype')}",
-    ]
-
-
-def table(rows):
-    """Headings, and one list of texts for each row. What is the same in all rows has no column."""
-    columns = {
-        "case": lambda row: row["case"],
-        "shape": lambda row: "x".join(map(str, row["shape"])),
-        "dtype": lambda row: row["dtype"],
-        "isa": lambda row: row["isa"],
-        "NumPy": lambda row: row.get("error") or _time(row["textbook"]),
-        "in place": lambda row: _time(row.get("in_place")),
-        "native": lambda row: _time(row.get("native")),
-        "vs NumPy": lambda row: _ratio(row.get("speedup_textbook")),
-        "vs in place": lambda row: _ratio(row.get("speedup_in_place")),
-        "of stream": lambda row: _percent(row.get("share_of_streaming")),
-        "data": lambda row: {True: "hot", False: "beyond L2", None: ""}[row.get("hot")],
-    }
-    for name in ("dtype", "isa"):
-        if len({row[name] for row in rows}) <= 1:
-            del columns[name]
-    return list(columns), [[text(row) for text in columns.values()] for row in rows]
-
-
-def print_report(console, machine, rows):
-    """Print machine, table and legend to a rich console."""
-    from rich import box
-    from rich.table import Table
-
-    headings, body = table(rows)
-    width = sum(1 + max(map(len, column)) for column in zip(headings, *body))
-    left_out = DISPENSABLE if width > console.width else ()
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in headings:
-        words = heading in LEFT
-        if heading not in left_out:
-            grid.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
-    for cells in body:
-        grid.add_row(*(cell for heading, cell in zip(headings, cells) if heading not in left_out))
-    for line in describe(machine, rows):
+def print_report(console, run):
+    """Print machine, tables, legend and what was left out to a rich console."""
+    narrowed = []
+    for line in describe(run):
         console.print(line, highlight=False, markup=False)
-    console.print(grid)
-    console.print(LEGEND, style="dim", highlight=False, markup=False)
+    for title, columns in _tables(run):
+        dropped = _drop(columns, console.width)
+        narrowed += [heading.removeprefix("vs ") for heading in dropped]
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(_grid({heading: cells for heading, cells in columns.items() if heading not in dropped}))
+    notes = _legend(run) + _notes(run)
+    if narrowed:
+        notes.append("Too wide for this terminal: " + ", ".join(dict.fromkeys(narrowed)) + ".")
+    for note in notes:
+        console.print(note, style="dim", highlight=False, markup=False)
 
 
-def markdown(machine, rows):
-    """The same as Markdown text."""
-    headings, body = table(rows)
-    lines = [[*headings], ["---" if heading in LEFT else "---:" for heading in headings], *body]
-    grid = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return "\n\n".join(["  \n".join(describe(machine, rows)), grid, LEGEND]) + "\n"
+def markdown(run):
+    """The same as Markdown."""
+    parts = ["  \n".join(describe(run))]
+    for title, columns in _tables(run):
+        rule = ["---" if heading in LEFT else "---:" for heading in columns]
+        lines = [columns, rule, *zip(*columns.values())]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        parts += [f"**{title}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts.append("\n".join(f"- {note}" for note in _legend(run) + _notes(run)))
+    return "\n\n".join(parts) + "\n"
 
 
-def write_json(path, machine, rows):
-    """Write {"machine": ..., "rows": [...]} to a file; times are in seconds."""
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"machine": machine, "rows": rows}, file, indent=1)
-        file.write("\n")
+def update_markdown(path, run):
+    """Put a run between the comments <!-- bench --> and <!-- /bench --> of a Markdown file."""
+    text = Path(path).read_bytes().decode()
+    start, end = (text.find(marker) for marker in MARKERS)
+    if start < 0 or end < start or any(text.count(marker) > 1 for marker in MARKERS):
+        raise ValueError(f"{path} must have one line {MARKERS[0]} and below it one {MARKERS[1]}")
+    text = f"{text[:start]}{MARKERS[0]}\n{markdown(run)}{text[end:]}"
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
-def _all(rows, name):
-    return " ".join(dict.fromkeys(row[name] for row in rows))
+def describe(run):
+    """Machine, versions, method, and what is the same in all rows, in a few lines."""
+    machine, rows = run["machine"], run["rows"]
+    cache = machine.get("l2_bytes")
+    same = [fixed(rows, name) for name in ("isa", "dtype") if fixed(rows, name)]
+    threads = fixed(rows, "threads")
+    same += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
+    rounds = sorted(len(next(iter(row["seconds"].values()))) for row in rows if row.get("seconds"))
+    lines = [
+        machine_line(run),
+        f"{machine.get('cpus', '?')} CPUs, L2 cache {f'{cache // 1024} KiB' if cache else 'of unknown size'}"
+        f", instruction sets {' '.join(machine.get('isas', []))}",
+        machine.get("memory", ""),
+        f"Measured: {', '.join(same)}." if same else "",
+        f"The rivals took turns, {_range(rounds)} rounds a row: times are medians of the rounds, ratios "
+        "medians of the rounds' ratios. Each result was first found equal to onepass's." if rounds else "",
+        f"Reproduce with: {run['command']}",
+    ]
+    return [line for line in lines if line]
 
 
-def _time(seconds):
+def machine_line(run):
+    """CPU, system and versions in one line."""
+    versions = ", ".join(f"{NAMES.get(name, name)} {version}" for name, version in run["versions"].items())
+    return f"{run['machine']['cpu']}, {run['machine'].get('system', '')}; {versions}"
+
+
+def fixed(rows, name):
+    """What all rows have under that name, or None where they differ."""
+    values = {row[name] for row in rows}
+    return values.pop() if len(values) == 1 else None
+
+
+def label(rival):
+    """What a rival is called in a heading or a legend."""
+    return LABELS.get(rival, rival)
+
+
+def shape_text(row):
+    """The row's shape for people: 64 Ki, 1024x1024, or the layers' sizes of a net."""
+    shape = row["shape"]
+    if row["group"] == "training steps":
+        return f"{'-'.join(map(str, shape[1:]))} batch {shape[0]}"
+    if len(shape) != 1 or shape[0] < 1024:
+        return "x".join(map(str, shape))
+    for unit, name in ((1 << 30, " Gi"), (1 << 20, " Mi"), (1 << 10, " Ki"), (1, "")):
+        if shape[0] % unit == 0:
+            return f"{shape[0] // unit}{name}"
+
+
+def row_text(row, rows):
+    """What sets a row apart from the others: case, shape, and what of the rest is not the same in all."""
+    words = [row["case"], shape_text(row)]
+    words += [row[name] for name in ("dtype", "isa") if fixed(rows, name) is None]
+    return " ".join(words + ([f"threads {row['threads']}"] if fixed(rows, "threads") is None else []))
+
+
+def time_text(seconds):
+    """A time with three digits and its unit."""
     if seconds is None:
         return ""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.3g} us" if seconds < 999.5e-6 else "1 ms"
-    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
+    for unit, name in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
+        if seconds < 999.5 * unit:
+            return f"{_digits(seconds / unit)} {name}"
+    return f"{_digits(seconds)} s"
 
 
-def _ratio(ratio):
-    return "" if ratio is None else f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"
+def ratio_text(value):
+    """A ratio with three digits, or none."""
+    return "" if value is None else f"{_digits(value)}x"
 
 
-def _percent(share):
+def percent_text(share):
     return "" if share is None else f"{share:.0%}"
+
+
+def _digits(value):
+    return f"{value:#.3g}" if value < 99.95 else f"{value:.0f}"
+
+
+def _range(rounds):
+    return f"{rounds[0]}" if rounds[0] == rounds[-1] else f"{rounds[0]} to {rounds[-1]}"
+
+
+def _tables(run):
+    """Pairs of a title and {heading: texts of the column}: one for each group, one for rows under load."""
+    cases = list(dict.fromkeys(row["case"] for row in run["rows"]))
+    rows = sorted(run["rows"], key=lambda row: (cases.index(row["case"]), row["elements"], row["threads"]))
+    settings = [name for name in ("dtype", "isa", "threads") if fixed(rows, name) is None]
+    quiet = [row for row in rows if not row["busy"]]
+    tables = []
+    for group in dict.fromkeys([*GROUPS, *(row["group"] for row in quiet)]):
+        of_group = [row for row in quiet if row["group"] == group]
+        if of_group:
+            tables.append((group[0].upper() + group[1:], _columns(of_group, settings)))
+    busy = [row for row in rows if row["busy"]]
+    if busy:
+        settings += ["busy"] * (fixed(busy, "busy") is None)
+        tables.append((LOADED, _load_columns(busy, quiet, settings)))
+    return tables
+
+
+def _columns(rows, settings):
+    columns = {"case": lambda row: row["case"], "shape": shape_text}
+    columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
+    columns |= {
+        "NumPy": lambda row: time_text(median(row, "textbook")),
+        "native": lambda row: row.get("error") or time_text(median(row, "native")),
+        "+-": _spread,
+    }
+    for rival in _all_rivals(rows):
+        columns[f"vs {label(rival)}"] = lambda row, rival=rival: ratio_text((ratio(row, rival) or [None])[0])
+    columns["of limit"] = lambda row: percent_text(share_of_limit(row))
+    columns["data"] = lambda row: {True: "hot", False: "beyond L2"}.get(row.get("hot"), "")
+    return _filled(columns, rows)
+
+
+def _load_columns(busy, quiet, settings):
+    partners = {key(row): row for row in quiet}
+
+    def slowdown(row, rival):
+        alone, loaded = median(partners.get(key(row | {"busy": 0}), {}), rival), median(row, rival)
+        return ratio_text(loaded / alone if loaded and alone else None)
+
+    columns = {"case": lambda row: row["case"], "shape": shape_text}
+    columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
+    columns["native"] = lambda row: row.get("error") or slowdown(row, "native")
+    columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in _all_rivals(busy)}
+    return _filled(columns, busy)
+
+
+def _filled(columns, rows):
+    filled = {heading: [text(row) for row in rows] for heading, text in columns.items()}
+    return {heading: cells for heading, cells in filled.items() if any(cells)}
+
+
+def _all_rivals(rows):
+    return rivals({"seconds": {name: None for row in rows for name in rivals(row)}})
+
+
+def _spread(row):
+    if not row.get("seconds", {}).get("native"):
+        return ""
+    low, high = quartiles(row, "native")
+    return percent_text((high - low) / 2 / median(row, "native"))
+
+
+def _heading(heading):
+    return "\n".join(heading.rsplit(" ", 1))
+
+
+def _folded(heading, cell):
+    return textwrap.fill(cell, ERROR_WIDTH) if heading == "native" else cell
+
+
+def _drop(columns, width):
+    """The headings to leave out so that the rest fits."""
+    widths = {
+        heading: max(len(line) for cell in [_heading(heading), *(_folded(heading, cell) for cell in cells)]
+                     for line in cell.split("\n") or [""])
+        for heading, cells in columns.items()
+    }
+    dropped = []
+    for heading in sorted(columns, key=_dispensable):
+        if _dispensable(heading) == len(DISPENSABLE) or sum(widths.values()) + len(widths) - 1 <= width:
+            break
+        del widths[heading]
+        dropped.append(heading)
+    return dropped
+
+
+def _dispensable(heading):
+    name = heading.removeprefix("vs ")
+    return DISPENSABLE.index(name) if name in DISPENSABLE else len(DISPENSABLE)
+
+
+def _grid(columns):
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in columns:
+        words = heading in LEFT
+        grid.add_column(_heading(heading), justify="left" if words else "right", no_wrap=not words,
+                        overflow="fold")
+    for cells in zip(*columns.values()):
+        grid.add_row(*(Text(_folded(*pair), style=_style(*pair)) for pair in zip(columns, cells)))
+    return grid
+
+
+def _style(heading, cell):
+    if heading.startswith("vs ") and cell:
+        return "red" if float(cell[:-1]) < 1 else ""
+    return "bold" if heading == "native" else ""
+
+
+def _legend(run):
+    """One line for each kind of column that the tables have."""
+    tables = dict(_tables(run))
+    loaded = tables.pop(LOADED, None)
+    headings = {heading.removeprefix("vs ") for columns in tables.values() for heading in columns}
+    headings |= {"vs", "foreach"} if "torch foreach" in headings else {"vs"}
+    lines = [f"{name}: {text}." for name, text in LEGEND.items() if name in headings]
+    if loaded:
+        busy = sorted({row["busy"] for row in run["rows"]} - {0})
+        lines.append(f"{LOADED}: each one's time with {' or '.join(map(str, busy))} of the CPUs kept busy by "
+                     "another process, divided by its own time without.")
+    return lines
+
+
+def _notes(run):
+    """Who was left out or refused, and why: a line for each rival and reason."""
+    notes = [f"{NAMES.get(rival, rival)} took no part: {reason}" for rival, reason in run["left_out"].items()]
+    refused, left_out = {}, {}
+    for row in run["rows"]:
+        for pair in row.get("refused", {}).items():
+            refused.setdefault(pair, {})[row_text(row, run["rows"])] = None
+        for pair in row.get("left_out", {}).items():
+            left_out.setdefault(pair, {})[row["case"]] = None
+    for cases, what in ((left_out, "is left out"), (refused, "was refused, and not timed")):
+        notes += [f"{NAMES.get(rival, rival)} {what}: {reason} ({few(list(names))})"
+                  for (rival, reason), names in cases.items()]
+    return notes
+
+
+def few(names):
+    """The first of some names."""
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"

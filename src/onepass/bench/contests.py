@@ -1,0 +1,171 @@
+"""What is measured: work that several rivals do on arrays they share, and the limit that the machine sets.
+
+A contest has `row`, a dict of what identifies it; `arguments()`, fresh arrays for one timing; and from such
+arguments `ours`, `limits` and the `rivals` by source, the source being a version in NumPy or a peer.
+`check(source, label)` raises Refused if a rival computes something else. `trial` is a contest of the same
+kind in which rivals are checked.
+"""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import native, optim
+from . import peers, textbook
+from .cases import Case, arrays, merge
+from .machine import l2_bytes
+from .rivals import check_kernel, check_training, check_training_dropout, keeping
+from .training import TrainingStep
+
+TRIAL = 1 << 16  # elements on which rivals are checked
+OPTIMIZERS = {
+    "sgd_step momentum": functools.partial(optim.SGD, momentum=0.9, dampening=0.9),
+    "rmsprop_step": functools.partial(optim.RMSProp, eps=1e-3),
+    "adam_step": functools.partial(optim.Adam, eps=1e-3),
+    "adam_step adamw": functools.partial(optim.AdamW, weight_decay=0.1, eps=1e-3),
+}
+
+
+@dataclass(frozen=True)
+class KernelContest:
+    """One kernel on arrays of one size (or shape, for batch normalisation)."""
+
+    case: Case
+    size: int | tuple
+    dtype: str
+
+    in_numpy = "textbook", "in_place"
+
+    @property
+    def row(self):
+        shape = list(self.size) if isinstance(self.size, tuple) else [self.size]
+        return {"case": self.case.name, "group": self.case.group, "shape": shape, "elements": math.prod(shape),
+                "dtype": self.dtype}
+
+    @property
+    def trial(self):
+        size = self.size
+        if isinstance(size, tuple):
+            rows = max(2, size[0] * TRIAL // math.prod(size))
+            return replace(self, size=(min(size[0], rows), *size[1:]))
+        return replace(self, size=max(min(size, TRIAL), 1024))
+
+    def arguments(self):
+        return self.case.steady_arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(0))
+
+    def describe(self, arguments):
+        """What the arrays add to the row."""
+        first, cache = arrays(arguments)[0], l2_bytes()
+        passed = sum(array.nbytes * times for reads, updates, writes in self.case.passes(arguments)
+                     for times, group in ((1, reads), (2, updates), (1, writes)) for array in group)
+        hot = cache and sum(array.nbytes for array in arrays(arguments)) <= cache
+        return {"shape": list(first.shape), "elements": first.size, "bytes": passed, "hot": hot}
+
+    def ours(self, arguments):
+        return functools.partial(getattr(native, self.case.kernel), **arguments)
+
+    def limits(self, arguments):
+        *earlier, last = self.case.passes(arguments)
+        kinds = {"stream": functools.partial(native.stream, *last)}
+        if last[2]:
+            kinds["stream nontemporal"] = functools.partial(native.stream, *last, nontemporal=True)
+        if not earlier:
+            return kinds
+
+        def in_passes(kind):
+            for each in earlier:
+                native.stream(*each)
+            kind()
+
+        return {name: functools.partial(in_passes, kind) for name, kind in kinds.items()}
+
+    def rivals(self, source, arguments):
+        # The arrays are shared, so that all find the same memory; the lists are not, since some put
+        # new arrays into them.
+        own = {name: list(value) if isinstance(value, list) else value for name, value in arguments.items()}
+        if source in self.in_numpy:
+            return {source: keeping(self.case.kernel, own, getattr(self.case, source)(own))}
+        return peers.rivals(source, self.case.kernel, **own)
+
+    def check(self, source, label):
+        arguments = self.case.arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(1))
+        check_kernel(self.case.kernel, arguments, lambda own: self.rivals(source, own)[label])
+
+
+@dataclass(frozen=True)
+class SmallTensorsContest(KernelContest):
+    """An optimizer's whole step over ten tensors: what calling costs, not computing."""
+
+    tensors = 10
+
+    @property
+    def row(self):
+        name = OPTIMIZERS[self.case.name].func.__name__
+        shape = [self.tensors, self.size]
+        return {**super().row, "case": f"optim.{name}.step", "shape": shape, "elements": math.prod(shape)}
+
+    def arguments(self):
+        rng, dtype = np.random.default_rng(0), np.dtype(self.dtype).type
+        return merge([self.case.steady_arguments(self.size, dtype, rng) for _ in range(self.tensors)])
+
+    def describe(self, arguments):
+        return {"bytes": None, "hot": True}
+
+    def ours(self, arguments):
+        optimizer = OPTIMIZERS[self.case.name](arguments["params"], lr=arguments["lr"])
+        return functools.partial(optimizer.step, arguments["grads"])
+
+    def limits(self, arguments):
+        return {}
+
+
+@dataclass(frozen=True)
+class TrainingContest:
+    """One whole training step of a small net."""
+
+    work: TrainingStep
+
+    in_numpy = ("textbook",)
+    dtype = "float32"
+
+    @property
+    def row(self):
+        shape = [self.work.batch, self.work.inputs, *self.work.hidden, self.work.outputs]
+        layers = zip(shape[1:], shape[2:])
+        return {"case": self.work.name, "group": "training steps", "shape": shape, "dtype": self.dtype,
+                "elements": sum(inputs * outputs for inputs, outputs in layers)}
+
+    @property
+    def trial(self):
+        work = self.work
+        hidden = tuple(min(width, 64) for width in work.hidden)
+        return TrainingContest(replace(work, inputs=min(work.inputs, 64), hidden=hidden, batch=min(work.batch, 64)))
+
+    def arguments(self):
+        return self.work.arrays(np.random.default_rng(0))
+
+    def describe(self, arguments):
+        return {"bytes": None, "hot": None}
+
+    def ours(self, arguments):
+        return self.work.ours(*arguments, native).run
+
+    def limits(self, arguments):
+        return {"matmul": self.work.products(*arguments)}
+
+    def rivals(self, source, arguments):
+        if source in self.in_numpy:
+            return {source: self.work.ours(*arguments, textbook)}
+        return peers.rivals(source, "training_step", self.work, *arguments)
+
+    def check(self, source, label):
+        # Libraries put eps into the bias correction or not: without a second moment's memory it is the same.
+        exact = TrainingContest(replace(self.work, dropout=0.0, lr=1e-3, betas=(0.9, 0.0), eps=1e-3))
+        arguments = exact.arguments()
+        ours, theirs = exact.work.ours(*arguments, native), exact.rivals(source, arguments)[label]
+        check_training(ours, theirs, arguments[0])
+        if self.work.dropout:
+            arguments = self.arguments()
+            check_training_dropout(self.work.ours(*arguments, native), self.rivals(source, arguments)[label])

@@ -1,0 +1,162 @@
+"""PyTorch, eager: its optimizers in all their forms, its operators and its layers.
+
+Tensors share the memory of the NumPy arrays. On a CPU an optimizer's default is a loop over the tensors.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..rivals import Rival
+
+FORMS = {"torch": {}, "torch foreach": {"foreach": True}}
+FORMS_WITH_FUSED = FORMS | {"torch fused": {"fused": True}}
+
+
+def configure(threads):
+    torch.set_num_threads(threads)
+
+
+def versions():
+    return {"torch": str(torch.__version__)}
+
+
+def sgd_step(*, lr, momentum, dampening, weight_decay, nesterov, maximize, **arguments):
+    make = partial(torch.optim.SGD, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
+                   nesterov=nesterov, maximize=maximize)
+    return _steps(make, FORMS_WITH_FUSED, **arguments)
+
+
+def rmsprop_step(*, lr, alpha, eps, momentum, weight_decay, maximize, **arguments):
+    make = partial(torch.optim.RMSprop, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
+                   momentum=momentum, centered=arguments["grad_avgs"] is not None, maximize=maximize)
+    return _steps(make, FORMS, **arguments)
+
+
+def adam_step(*, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, **arguments):
+    optimizer = torch.optim.AdamW if decoupled else torch.optim.Adam
+    make = partial(optimizer, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay,
+                   amsgrad=arguments["max_exp_avg_sqs"] is not None, maximize=maximize)
+    return _steps(make, FORMS_WITH_FUSED, **arguments)
+
+
+def batch_norm_forward(*, x, weight, bias, running_mean, running_var, axis, momentum, eps, out):
+    y = _channels_second(out, axis)
+    # The operator beneath functional.batch_norm; of the two, only this one writes into given memory.
+    run = partial(
+        torch.native_batch_norm, _channels_second(x, axis), *_shared(weight, bias, running_mean, running_var),
+        True, momentum, eps, out=(y, *torch.empty((2, x.shape[axis]), dtype=y.dtype)))
+    return _rival(run, {"y": out, "running_mean": running_mean, "running_var": running_var})
+
+
+def batch_norm_inference(*, x, weight, bias, running_mean, running_var, axis, eps, out):
+    y = _channels_second(out, axis)
+    run = partial(
+        torch.native_batch_norm, _channels_second(x, axis), *_shared(weight, bias, running_mean, running_var),
+        False, 0.0, eps, out=(y, *torch.empty((2, 0), dtype=y.dtype)))
+    return _rival(run, {"y": out})
+
+
+def batch_norm_backward(*, grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out):
+    # Its form with `out` only copies into it what this one returns.
+    backward = partial(
+        torch.ops.aten.native_batch_norm_backward.default,
+        _channels_second(grad_y, axis), _channels_second(x, axis), *_shared(weight), None, None,
+        *_shared(mean.astype(x.dtype), rstd.astype(x.dtype)), training, 0.0,
+        [True, weight is not None, weight is not None])
+    grads = [None] * 3
+
+    def run():
+        grads[:] = backward()
+
+    def results():
+        found = {"grad_x": grads[0].movedim(1, axis), "grad_weight": grads[1], "grad_bias": grads[2]}
+        return {name: grad.numpy() for name, grad in found.items() if grad is not None}
+
+    return {"torch": Rival(run, results)}
+
+
+def dropout_forward(*, x, p, seed, offset, out):
+    x = torch.from_numpy(x).requires_grad_()  # so that y's graph keeps the mask for backward
+    y = [None]
+
+    def run():
+        y[0] = functional.dropout(x, p)
+
+    return {"torch": Rival(run, lambda: {"y": y[0].detach().numpy()})}
+
+
+def dropout_backward(*, grad_y, mask, p, out):
+    # functional.dropout keeps its mask on a CPU as an array of 0 and 1 / (1 - p), and multiplies by it. There
+    # is a native_dropout_backward with a mask of bool, several times slower.
+    kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=grad_y.size, bitorder="little")
+    noise = kept.reshape(grad_y.shape).astype(grad_y.dtype) / (1 - p)
+    run = partial(torch.mul, *_shared(grad_y, noise), out=torch.from_numpy(out))
+    return _rival(run, {"grad_x": out})
+
+
+def training_step(work, params, x, y):
+    x, y = _shared(x, y)
+    return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
+
+
+def _steps(make, forms, *, steps, **arguments):
+    lists = {name: arrays for name, arrays in arguments.items() if arrays is not None}
+    rivals = {}
+    for label, form in forms.items():
+        state = {name: _shared(*arrays) for name, arrays in lists.items()}
+        params, grads = state.pop("params"), state.pop("grads")
+        optimizer = make(params, **form)
+        for i, param in enumerate(params):
+            param.grad = grads[i]
+            # PyTorch's names are those of the lists in the singular.
+            optimizer.state[param] = {name.removesuffix("s"): tensors[i] for name, tensors in state.items()}
+            optimizer.state[param]["step"] = torch.tensor(float(steps[i]))
+        rivals[label] = Rival(optimizer.step, lambda: lists)
+    return rivals
+
+
+def _training(work, params, x, y, form):
+    layers, inputs = [], work.inputs
+    for width in work.hidden:
+        layers.append(nn.Linear(inputs, width, bias=not work.batch_norm))
+        if work.batch_norm:
+            layers.append(nn.BatchNorm1d(width))
+        layers.append(nn.ReLU())
+        if work.dropout:
+            layers.append(nn.Dropout(work.dropout))
+        inputs = width
+    net = nn.Sequential(*layers, nn.Linear(inputs, work.outputs))
+    with torch.no_grad():
+        for own, param in zip(net.parameters(), params):
+            own.copy_(torch.from_numpy(param))
+    optimizer = torch.optim.Adam(net.parameters(), lr=work.lr, betas=work.betas, eps=work.eps, **form)
+    value = [np.nan]
+
+    def run():
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        value[0] = loss.item()
+
+    def results():
+        return {"loss": value[0], "params": [param.detach().numpy() for param in net.parameters()]}
+
+    return Rival(run, results)
+
+
+def _shared(*arrays):
+    return [None if array is None else torch.from_numpy(array) for array in arrays]
+
+
+def _channels_second(array, axis):
+    """The tensor as PyTorch wants it: a channels-last array becomes its tensor in channels_last format."""
+    return torch.from_numpy(array).movedim(axis, 1)
+
+
+def _rival(run, results):
+    return {"torch": Rival(run, lambda: results)}

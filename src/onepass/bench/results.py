@@ -1,0 +1,143 @@
+"""The data of a run of `onepass bench`: reading and writing it, and every number derived from it.
+
+A run is a dict: what was measured on (`machine`, `versions`), how (`command`), which peers took no part
+and why (`left_out`), and `rows`. A row is one case of one shape: `seconds` holds, for each rival and each
+limit, the seconds per call of every round; round i of all was measured side by side. A limit is a plain
+loop over the same memory, or for a training step its matrix products alone. A row that could not be
+measured has an `error` and no `seconds`.
+"""
+
+import json
+import math
+
+import numpy as np
+
+from ..train import replacing
+
+FORMAT = 1
+RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
+MEDIAN_ERROR = 1.2533  # standard error of the median of normal noise, by that of the mean
+NORMAL_IQR = 1.349  # distance of the quartiles of normal noise, by its standard deviation
+_RUN = {"onepass_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
+        "rows": list}
+_ROW = {"case": str, "group": str, "shape": list, "elements": int, "dtype": str, "threads": int, "busy": int,
+        "isa": str}
+
+
+def load(path):
+    """Read the run in a JSON file. ValueError for a file that `save` has not written."""
+    with open(path, "rb") as file:
+        try:
+            run = json.load(file)
+            _check(run)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a run of onepass bench: {error}") from error
+    return run
+
+
+def save(path, run):
+    """Write a run as JSON with one row a line, and seconds to 4 significant digits."""
+    head = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in run.items() if name != "rows"]
+    rows = ",\n".join(json.dumps(_rounded(row)) for row in run["rows"])
+    text = "{\n" + ",\n".join([*head, f'"rows": [\n{rows}\n]']) + "\n}\n"
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def key(row):
+    """What a row has in common with the row of the same thing in another run."""
+    return (row["case"], tuple(row["shape"]), *(row[name] for name in ("dtype", "threads", "busy", "isa")))
+
+
+def limits(row):
+    """The names of the row's limits."""
+    return [name for name in row.get("limits", []) if name in row.get("seconds", {})]
+
+
+def rivals(row):
+    """The names of those that were measured beside native, limits excepted, in the order of `RIVALS`."""
+    names = [name for name in row.get("seconds", {}) if name != "native" and name not in limits(row)]
+    return sorted(names, key=lambda name: RIVALS.index(name) if name in RIVALS else len(RIVALS))
+
+
+def median(row, rival):
+    """Seconds per call, or None where the rival was not measured."""
+    rounds = row.get("seconds", {}).get(rival)
+    return float(np.median(rounds)) if rounds else None
+
+
+def quartiles(row, rival):
+    """The quartiles of the seconds per call, or None where the rival was not measured."""
+    rounds = row.get("seconds", {}).get(rival)
+    return tuple(np.quantile(rounds, [0.25, 0.75]).tolist()) if rounds else None
+
+
+def ratio(row, rival, to="native"):
+    """How many times the seconds of `to` the rival takes, round by round: (median, lower, upper quartile).
+
+    None where either was not measured.
+    """
+    seconds = row.get("seconds", {})
+    if rival not in seconds or to not in seconds:
+        return None
+    return tuple(np.quantile(np.divide(seconds[rival], seconds[to]), [0.5, 0.25, 0.75]).tolist())
+
+
+def log_ratios(row, names):
+    """Every one of `names` against every other: logarithms of the ratios, and their standard errors.
+
+    Element i, j of the first matrix is the median over rounds of log(seconds of i / seconds of j); that
+    of the second how far this median may be off if rounds are normal and independent.
+    """
+    logs = np.log([row["seconds"][name] for name in names])
+    low, middle, high = np.quantile(logs[:, None] - logs, [0.25, 0.5, 0.75], axis=2)
+    return middle, MEDIAN_ERROR * (high - low) / NORMAL_IQR / math.sqrt(logs.shape[1])
+
+
+def limit(row):
+    """The name of the row's fastest limit, or None."""
+    return min(limits(row), key=lambda name: median(row, name), default=None)
+
+
+def share_of_limit(row):
+    """The time of the fastest limit as a share of native's; None where either was not measured."""
+    share = ratio(row, limit(row))
+    return share and share[0]
+
+
+def _rounded(row):
+    if "seconds" not in row:
+        return row
+    seconds = {name: [float(f"{value:.4g}") for value in rounds] for name, rounds in row["seconds"].items()}
+    return row | {"seconds": seconds}
+
+
+def _check(run):
+    _check_types("it", run, _RUN)
+    if run["onepass_bench"] != FORMAT:
+        raise ValueError(f"its format is {run['onepass_bench']}, and this version reads {FORMAT}")
+    for number, row in enumerate(run["rows"], start=1):
+        _check_types(f"row {number}", row, _ROW)
+        if "error" not in row:
+            _check_types(f"row {number}", row, {"seconds": dict, "limits": list})
+            _check_rounds(f"row {number}", row["seconds"])
+
+
+def _check_types(what, value, types):
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is no JSON object")
+    for name, kind in types.items():
+        if name not in value:
+            raise ValueError(f"{what} has no {name!r}")
+        if not isinstance(value[name], kind):
+            raise ValueError(f"{name!r} of {what} is {value[name]!r:.40}, not of type {kind.__name__}")
+
+
+def _check_rounds(what, seconds):
+    for name, rounds in seconds.items():
+        good = isinstance(rounds, list) and all(
+            isinstance(value, (int, float)) and 0 < value < math.inf for value in rounds)
+        if not (good and rounds):
+            raise ValueError(f"the seconds of {name!r} of {what} are not a list of positive numbers")
+    if len({len(rounds) for rounds in seconds.values()}) > 1:
+        raise ValueError(f"not all seconds of {what} have the same number of rounds")

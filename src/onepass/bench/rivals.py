@@ -1,0 +1,133 @@
+"""What a rival is, and the check that it does the same work as onepass, so that no one is timed doing less."""
+
+import copy
+import math
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from .. import native
+from .cases import arrays
+
+# Of the largest change that the work makes to an array. Sums over some 10,000 elements, in any order, are
+# well within; leaving out an operation is not.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+# A gradient is a sum of products of either sign: its rounding is some 1e-7 of the largest one, and an Adam
+# step with eps = 1e-3 magnifies that by 1 / eps where the gradient itself is small.
+TRAINING_TOLERANCE = 2e-3
+
+
+class Rival(NamedTuple):
+    """Somebody's way to do the work of a case.
+
+    run : does the work once; it is what is timed, and returns when all is done
+    results : () -> dict of what the runs so far have come to, NumPy arrays or lists of them, by the
+        names of `onepass.reference`: the lists of a step's arguments; "y" or "grad_x", "running_mean",
+        "running_var", "grad_weight", "grad_bias" of a layer; "loss" and "params" of a training step
+    """
+
+    run: Callable
+    results: Callable
+
+
+class Unsupported(Exception):
+    """A rival has no such thing as the case; the message says what is missing, for people."""
+
+
+class Refused(Exception):
+    """A rival computed something else; the message says what, for people."""
+
+
+def keeping(kernel, arguments, call):
+    """The Rival of a function that does a kernel's work on `arguments` and returns what the kernel does."""
+    last = []
+
+    def run():
+        last[:] = [call()]
+
+    return Rival(run, lambda: _named(kernel, arguments, last[0]))
+
+
+def check_kernel(kernel, arguments, make):
+    """Refused unless what `make(arguments)`, a Rival, computes in its first run is what the kernel does.
+
+    `arguments` are copied, not changed.
+    """
+    theirs, ours = copy.deepcopy(arguments), copy.deepcopy(arguments)
+    rival = make(theirs)
+    rival.run()
+    if kernel == "dropout_forward":
+        return _check_dropout(arguments["x"], arguments["p"], rival.results()["y"])
+    native_rival = keeping(kernel, ours, lambda: getattr(native, kernel)(**ours))
+    native_rival.run()
+    _check(native_rival.results(), rival.results(), arguments, TOLERANCE[arrays(arguments)[0].dtype.name])
+
+
+def check_training(ours, rival, params, runs=3):
+    """Refused unless two training steps without dropout, begun from `params`, agree after some runs."""
+    for _ in range(runs):
+        ours.run()
+        rival.run()
+    _check(ours.results(), rival.results(), {"params": params}, TRAINING_TOLERANCE)
+
+
+def check_training_dropout(ours, rival, runs=20):
+    """Refused unless the losses of two steps that differ by their dropout masks alone scatter alike."""
+    losses = []
+    for each in (ours, rival):
+        for _ in range(runs):
+            each.run()
+            losses.append(each.results()["loss"])
+    mean, other_mean = np.mean(losses[:runs]), np.mean(losses[runs:])
+    spread, other_spread = np.std(losses[:runs], ddof=1), np.std(losses[runs:], ddof=1)
+    # Of twenty losses each, the quotient of the spreads errs by a quarter, the difference of the means by a third
+    # of a spread.
+    same_spread = other_spread > 0 and abs(math.log(other_spread / spread)) < 4 / 4
+    if not (same_spread and abs(other_mean - mean) < 6 / 3 * max(spread, other_spread)):
+        raise Refused(f"the loss under dropout is {other_mean:.4g} +- {other_spread:.2g}, "
+                      f"not {mean:.4g} +- {spread:.2g}")
+
+
+def _named(kernel, arguments, result):
+    if kernel.endswith("_step"):
+        return {name: value for name, value in arguments.items() if isinstance(value, list) and name != "grads"}
+    updated = ("running_mean", "running_var", "grad_weight", "grad_bias") if kernel != "batch_norm_inference" else ()
+    named = {name: arguments[name] for name in updated if arguments.get(name) is not None}
+    return named | {"grad_x" if kernel.endswith("backward") else "y": _list(result)[0]}
+
+
+def _check(expected, actual, before, tolerance):
+    for name, values in expected.items():
+        if name not in actual:
+            raise Refused(f"gives no {name}")
+        wanted, found = _list(values), _list(actual[name])
+        if len(wanted) != len(found):
+            raise Refused(f"{name} holds {len(found)} arrays, not {len(wanted)}")
+        earlier = _list(before[name]) if name in before else [0.0] * len(wanted)
+        for want, got, was in zip(wanted, found, earlier):
+            _compare(name, want, got, was, tolerance)
+
+
+def _compare(name, want, got, was, tolerance):
+    if np.shape(want) != np.shape(got):
+        raise Refused(f"{name} has shape {np.shape(got)}, not {np.shape(want)}")
+    if isinstance(want, np.ndarray) and want.dtype != np.asarray(got).dtype:
+        raise Refused(f"{name} is {np.asarray(got).dtype}, not {want.dtype}")
+    if np.size(want) == 0:
+        return
+    rounding = 4 * np.finfo(want.dtype).eps if isinstance(want, np.ndarray) else 0.0
+    allowed = tolerance * np.abs(want - was).max() + rounding * np.abs(want).max()
+    difference = np.abs(got - want).max()
+    if not difference <= allowed:
+        raise Refused(f"{name} is off by {difference:.3g}, where {allowed:.2g} is rounding")
+
+
+def _check_dropout(x, p, y):
+    kept, expected = np.count_nonzero(y), (1 - p) * x.size
+    if abs(kept - expected) > 6 * math.sqrt(expected * p):
+        raise Refused(f"keeps {kept} of {x.size} elements, not about {expected:.0f}")
+    _compare("y", np.where(y != 0, x / x.dtype.type(1 - p), x.dtype.type(0)), y, 0.0, TOLERANCE[x.dtype.name])
+
+
+def _list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,31 @@
+"""Runs of `onepass bench` with numbers that are made up, for tests of what is done with them."""
+
+import math
+
+SECONDS = {"native": 2e-3, "textbook": 24e-3, "in_place": 5e-3, "stream": 1.6e-3, "stream nontemporal": 1.5e-3}
+
+
+def make_row(case="adam_step", shape=(1 << 20,), seconds=SECONDS, **changes):
+    """A row; `seconds` has for each rival either its rounds or their median."""
+    rounds = {name: value if isinstance(value, list) else [value * 0.9, value, value * 1.1]
+              for name, value in seconds.items()}
+    groups = {"batch": "batch norm", "dropout": "dropout"}
+    group = groups.get(case.split("_")[0], "optimizers")
+    return {"case": case, "group": group, "shape": list(shape), "elements": math.prod(shape), "dtype": "float32",
+            "threads": 1, "busy": 0, "isa": "avx2", "hot": False, "bytes": 28 * math.prod(shape), "seconds": rounds,
+            "limits": [name for name in rounds if name.startswith(("stream", "matmul"))], "refused": {},
+            "left_out": {}} | changes
+
+
+def make_run(*rows, **changes):
+    """A run of those rows."""
+    machine = {"cpu": "A Fast CPU", "l2_bytes": 1 << 20, "isas": ["avx2", "baseline"], "isa": "avx2", "cpus": 2,
+               "system": "Linux x86_64", "memory": "Temporaries are kept."}
+    versions = {"onepass": "0.1.0", "numpy": "2.4.6", "python": "3.11.7"}
+    return {"onepass_bench": 1, "machine": machine, "versions": versions, "command": "onepass bench --quick",
+            "left_out": {}, "rows": list(rows)} | changes
+
+
+def failed(row):
+    """The row as it is where there was no memory."""
+    return {name: row[name] for name in row if name not in ("seconds", "limits")} | {"error": "out of memory"}

@@ -1,0 +1,160 @@
+"""Tables on the terminal and in Markdown: what stands in them, and that they fit."""
+
+import io
+
+import pytest
+from made_up_runs import SECONDS, failed, make_row, make_run
+from rich.console import Console
+
+from onepass.bench import report
+
+PEERS = SECONDS | {"torch": 8e-3, "torch foreach": 7e-3, "torch fused": 2.2e-3, "jax": 4e-3, "numba": 1e-3}
+STEP = make_row("mlp", [128, 784, 256, 10], {"native": 1e-3, "textbook": 3e-3, "sklearn": 5e-3, "matmul": 0.8e-3},
+                group="training steps", hot=None)
+
+
+def printed(run, width=130):
+    console = Console(width=width, file=io.StringIO())
+    report.print_report(console, run)
+    return console.file.getvalue()
+
+
+def tables(run):
+    """The Markdown tables: lists of {heading: cell}."""
+    found = [[]]
+    for line in report.markdown(run).splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in line.strip("|").split(" | ")])
+        elif found[-1]:
+            found.append([])
+    return [[dict(zip(table[0], cells)) for cells in table[2:]] for table in found if table]
+
+
+def test_a_row_has_times_ratios_and_the_share_of_the_limit():
+    ((row,),) = tables(make_run(make_row(seconds=PEERS)))
+    assert row == {"case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "native": "2.00 ms", "+-": "5%",
+                   "vs NumPy": "12.0x", "vs in place": "2.50x", "vs torch": "4.00x", "vs torch foreach": "3.50x",
+                   "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75%",
+                   "data": "beyond L2"}
+
+
+def test_groups_have_tables_with_the_columns_they_fill():
+    run = make_run(STEP, make_row("dropout_forward p=0.5"), make_row("batch_norm_forward", [1024, 1024]), make_row())
+    optimizers, norm, dropout, steps = tables(run)
+    assert [optimizers[0]["case"], norm[0]["case"], dropout[0]["case"]] == [
+        "adam_step", "batch_norm_forward", "dropout_forward p=0.5"]
+    assert "vs sklearn" not in optimizers[0] and "data" not in steps[0] and "vs in place" not in steps[0]
+    assert steps[0] | {"shape": "784-256-10 batch 128", "vs sklearn": "5.00x", "of limit": "80%"} == steps[0]
+
+
+def test_what_never_changes_is_said_once():
+    text = report.markdown(make_run(make_row(), STEP))
+    assert "Measured: avx2, float32, 1 thread." in text
+    assert not {"dtype", "isa", "threads"} & set(tables(make_run(make_row(), STEP))[0][0])
+    for name, value in (("dtype", "float64"), ("isa", "baseline"), ("threads", 2)):
+        run = make_run(make_row(), STEP | {name: value})
+        assert [table[0][name] for table in tables(run)] == [str(make_row()[name]), str(value)]
+
+
+def test_rows_of_a_case_stand_together_by_size():
+    rows = [make_row(case, [size], threads=threads) for threads in (1, 2) for size in (4096, 1024)
+            for case in ("sgd_step", "adam_step")]
+    (table,) = tables(make_run(*rows))
+    assert [tuple(row[name] for name in ("case", "shape", "threads")) for row in table] == [
+        (case, shape, threads) for case in ("sgd_step", "adam_step") for shape in ("1 Ki", "4 Ki")
+        for threads in "12"]
+
+
+@pytest.mark.parametrize(("shape", "text"), [
+    ([5], "5"), ([1023], "1023"), ([1024], "1 Ki"), ([1536], "1536"), ([1536 << 10], "1536 Ki"),
+    ([1 << 36], "64 Gi"), ([64, 1024], "64x1024"), ([0], "0"),
+])
+def test_shapes(shape, text):
+    assert report.shape_text(make_row(shape=shape)) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (1.234e-9, "1.23 ns"), (999.6e-9, "1.00 us"), (12.34e-6, "12.3 us"), (123.4e-3, "123 ms"), (4567, "4567 s"),
+    (None, ""),
+])
+def test_times(seconds, text):
+    assert report.time_text(seconds) == text
+
+
+def test_under_load_each_rival_is_compared_with_itself():
+    busy = make_row(seconds={"native": 3e-3, "textbook": 24e-3, "torch": 9e-3}, busy=1)
+    main, load = tables(make_run(make_row(), busy))
+    assert len(main) == 1
+    assert load == [{"case": "adam_step", "shape": "1 Mi", "native": "1.50x", "NumPy": "1.00x"}]
+    text = printed(make_run(make_row(), busy))
+    assert "Under load" in text and "with 1 of the CPUs kept busy" in text
+
+
+def test_a_failed_row_says_so():
+    run = make_run(make_row(shape=[1024]), failed(make_row()))
+    assert tables(run)[0][1]["native"] == "out of memory"
+    assert "out of memory" in printed(run)
+
+
+def test_who_was_left_out_or_refused_is_named_once_a_reason():
+    reason = 'not installed: pip install "onepass[peers]"'
+    rows = [make_row(shape=[size], left_out={"sklearn": "has no optimizers"}) for size in (1, 2)]
+    rows[1]["refused"] = {"torch fused": "params differ by [0.3]"}
+    run = make_run(*rows, left_out={"torch": reason})
+    for text in (printed(run, width=200), report.markdown(run)):
+        assert f"PyTorch took no part: {reason}" in text
+        assert text.count("scikit-learn is left out: has no optimizers (adam_step)") == 1
+        assert "torch fused was refused, and not timed: params differ by [0.3] (adam_step 2)" in text
+
+
+@pytest.mark.parametrize("run", [make_run(), make_run(failed(make_row())), make_run(make_row(limits=[], hot=None)),
+                                 make_run(STEP, machine={"cpu": "A CPU"}, versions={})],
+                         ids=["no rows", "only failed", "no limit", "little known"])
+def test_runs_with_little_in_them_are_reported(run):
+    assert run["machine"]["cpu"] in printed(run) and run["command"] in report.markdown(run)
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_a_row_is_a_line_whatever_the_width(width):
+    run = make_run(make_row("rmsprop_step centered momentum", seconds=PEERS),
+                   make_row("batch_norm_forward NCHW", [128, 64, 112, 112], seconds=PEERS))
+    lines = printed(run, width).splitlines()
+    assert max(map(len, lines)) <= width
+    for words in (["rmsprop_step centered momentum", "1 Mi", "24.0 ms", "2.00 ms", "12.0x", "75%"],
+                  ["batch_norm_forward NCHW", "128x64x112x112", "24.0 ms", "2.00 ms", "12.0x", "75%"]):
+        (line,) = [line for line in lines if words[0] in line]
+        assert all(word in line for word in words)
+        assert ("1.10x" in line) == (width == 130)
+    assert ("Too wide for this terminal: +-, data" in "\n".join(lines)) == (width == 80)
+
+
+def test_every_column_is_explained():
+    run = make_run(make_row(seconds=PEERS), STEP, make_row(busy=1))
+    text = printed(run, width=200)
+    for name in ("NumPy", "native", "+-", "vs", "in place", "foreach", "of limit", "data", "Under load"):
+        assert f"\n{name}: " in text
+    assert "in place: " not in printed(make_run(STEP))
+
+
+def test_markdown_is_put_between_the_markers(tmp_path):
+    file, run = tmp_path / "README.md", make_run(make_row())
+    file.write_bytes(b"# A\r\n<!-- bench -->\nold\n<!-- /bench -->\nB \xc3\xa9\n")
+    report.update_markdown(file, run)
+    expected = f"# A\r\n<!-- bench -->\n{report.markdown(run)}<!-- /bench -->\nB é\n"
+    assert file.read_bytes().decode() == expected
+    report.update_markdown(file, run)
+    assert file.read_bytes().decode() == expected
+
+
+@pytest.mark.parametrize("text", ["", "<!-- bench -->", "<!-- /bench --><!-- bench -->",
+                                  "<!-- bench --><!-- /bench --><!-- bench --><!-- /bench -->"])
+def test_a_file_without_markers_is_left_alone(tmp_path, text):
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(ValueError, match="README.md must have"):
+        report.update_markdown(tmp_path / "README.md", make_run())
+    assert (tmp_path / "README.md").read_text() == text
+
+
+def test_bars_in_a_text_do_not_break_a_markdown_table():
+    line = next(line for line in report.markdown(make_run(make_row("a|b"))).splitlines() if "a\\|b" in line)
+    assert line.replace("\\|", "").count("|") == len(tables(make_run(make_row()))[0][0]) + 1

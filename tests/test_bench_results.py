@@ -1,0 +1,122 @@
+"""The data of a run: what is saved is what is loaded, and the numbers that are derived from rounds."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from made_up_runs import failed, make_row, make_run
+
+from onepass.bench import results
+
+ROW = make_row("adam_step adamw", seconds={
+    "stream": [3.0, 1.0, 2.0, 4.0, 5.0], "numba": [4.0, 8.0, 4.0, 8.0, 12.0], "native": [2.0, 4.0, 4.0, 4.0, 5.0],
+    "stream nontemporal": [1.0, 1.0, 2.5, 4.0, 4.5], "textbook": [2.0, 8.0, 4.0, 16.0, 20.0],
+    "torch fused": [1.0, 2.0, 2.0, 2.0, 2.5]})
+FAILED = failed(ROW)
+RUN = make_run(ROW, FAILED)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    results.save(tmp_path / "run.json", RUN)
+    assert results.load(tmp_path / "run.json") == RUN
+
+
+def test_a_file_has_one_row_a_line_and_4_digits(tmp_path):
+    row = copy.deepcopy(ROW)
+    row["seconds"] = {"native": [1.23456789e-7]}
+    results.save(tmp_path / "run.json", RUN | {"rows": [row, row]})
+    lines = (tmp_path / "run.json").read_text().splitlines()
+    assert sum('"case"' in line for line in lines) == 2
+    assert all('"native": [1.235e-07]' in line for line in lines if '"case"' in line)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    results.save(tmp_path / "run.json", RUN)
+    with pytest.raises(TypeError):
+        results.save(tmp_path / "run.json", RUN | {"machine": {1j}})
+    assert results.load(tmp_path / "run.json") == RUN
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"onepass_bench": 2}, "its format is 2, and this version reads 1"),
+    ({"machine": []}, "'machine' of it is [], not of type dict"),
+    ({"rows": [ROW, 5]}, "row 2 is no JSON object"),
+    ({"rows": [ROW | {"shape": 5}]}, "'shape' of row 1 is 5, not of type list"),
+    ({"rows": [ROW | {"seconds": {"native": [1.0, -1.0]}}]}, "'native' of row 1 are not a list of positive"),
+    ({"rows": [ROW | {"seconds": {"native": [1.0, float("nan")]}}]}, "not a list of positive numbers"),
+    ({"rows": [ROW | {"seconds": {"native": []}}]}, "not a list of positive numbers"),
+    ({"rows": [ROW | {"seconds": {"native": [1.0], "jax": [1.0, 2.0]}}]}, "not all seconds of row 1"),
+])
+def test_what_is_wrong_with_a_file_is_named(tmp_path, change, message):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(RUN | change))
+    with pytest.raises(ValueError) as error:
+        results.load(file)
+    assert str(error.value).startswith(f"{file} is not a run of onepass bench") and message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rows", "versions", "command", "left_out", "onepass_bench"])
+def test_a_missing_part_of_a_run_is_named(tmp_path, name):
+    (tmp_path / "run.json").write_text(json.dumps({key: RUN[key] for key in RUN if key != name}))
+    with pytest.raises(ValueError, match=f"it has no '{name}'"):
+        results.load(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("name", ["case", "seconds", "limits", "elements", "busy"])
+def test_a_missing_part_of_a_row_is_named(tmp_path, name):
+    row = {key: ROW[key] for key in ROW if key != name}
+    (tmp_path / "run.json").write_text(json.dumps(RUN | {"rows": [row]}))
+    with pytest.raises(ValueError, match=f"row 1 has no '{name}'"):
+        results.load(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null"])
+def test_other_files_are_no_runs(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match="run.json is not a run of onepass bench"):
+        results.load(tmp_path / "run.json")
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        results.load(tmp_path / "no.json")
+
+
+def test_numbers_of_a_row():
+    assert results.median(ROW, "stream") == 3 and results.quartiles(ROW, "stream") == (2, 4)
+    # The rounds' ratios are 1, 2, 1, 4, 4.
+    assert results.ratio(ROW, "textbook") == (2, 1, 4)
+    assert results.ratio(ROW, "native", to="torch fused") == (2, 2, 2)
+    assert results.limit(ROW) == "stream nontemporal"
+    assert results.share_of_limit(ROW) == 0.625
+    assert results.rivals(ROW) == ["textbook", "torch fused", "numba"]
+    assert results.limits(ROW) == ["stream", "stream nontemporal"]
+
+
+@pytest.mark.parametrize("row", [FAILED, ROW | {"limits": [], "seconds": {"textbook": [1.0]}}],
+                         ids=["failed", "without native"])
+def test_numbers_that_do_not_exist_are_none(row):
+    assert results.median(row, "jax") is results.quartiles(row, "jax") is results.ratio(row, "textbook") is None
+    assert results.limit(row) is results.share_of_limit(row) is None
+
+
+def test_log_ratios_are_medians_of_rounds_with_their_standard_error():
+    rng = np.random.default_rng(0)
+    rows = [{"seconds": {"native": np.exp(rng.normal(0, 0.1, 25)).tolist(), "jax": [2.0] * 25}} for _ in range(400)]
+    found = [results.log_ratios(row, ["native", "jax"]) for row in rows]
+    medians = np.array([median[0, 1] for median, _ in found])
+    errors = np.array([error[0, 1] for _, error in found])
+    np.testing.assert_allclose([median[1, 0] for median, _ in found], -medians)
+    # 400 medians give their mean to a twentieth of their spread, and the spread itself to 1 / sqrt(800).
+    spread = 1.2533 * 0.1 / 5  # the standard error of the median of 25 normal numbers, nearly
+    assert abs(medians.mean() + np.log(2)) < 4 * spread / 20
+    assert abs(medians.std() / spread - 1) < 4 / np.sqrt(800)
+    assert abs(np.median(errors) / spread - 1) < 0.1  # quartiles of 25 numbers are 7 % closer than in the limit
+
+
+def test_rows_of_the_same_thing_have_the_same_key():
+    assert results.key(ROW) == results.key(json.loads(json.dumps(FAILED)))
+    for change in ({"case": "x"}, {"shape": [1, 2]}, {"dtype": "x"}, {"threads": 2}, {"busy": 1}, {"isa": "x"}):
+        assert results.key(ROW) != results.key(ROW | change)
