@@ -15,6 +15,7 @@ from onepass.bench import busy, command, contests, in_place, measure, results, t
 from onepass.bench.cases import CASES, arrays, find
 from onepass.bench.contests import KernelContest, SmallTensorsContest, TrainingContest
 from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
+from onepass.bench.probe import Probe
 from onepass.bench.rivals import Refused
 from onepass.bench.worker import Worker
 
@@ -57,7 +58,7 @@ def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
     assert np.prod(row["shape"]) == row["elements"] >= 1000 and not row["refused"]
     assert set(row["seconds"]) == {"native", "textbook", "in_place", *row["limits"]}
     assert "stream" in row["limits"]
-    assert {len(rounds) for rounds in row["seconds"].values()} == {MIN_ROUNDS * measure.LAYOUTS}
+    assert {len(rounds) for rounds in row["seconds"].values()} == {MIN_ROUNDS}
     assert all(seconds > 0 for rounds in row["seconds"].values() for seconds in rounds)
 
 
@@ -98,11 +99,44 @@ def test_a_row_for_each_instruction_set_and_the_former_one_afterwards():
 def test_rivals_take_turns_in_changing_order():
     calls = []
     rivals = {name: (native.isa(), lambda name=name: calls.append(name)) for name in "abc"}
-    seconds = take_turns(rivals, 0)
+    seconds, quiet = take_turns(rivals, 0)
     assert [len(seconds[name]) for name in "abc"] == [MIN_ROUNDS] * 3
+    assert all(quiet[name] == [True] * MIN_ROUNDS for name in "abc")
     turns = [b for a, b in zip([None, *calls], calls) if a != b]
     rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
     assert len(turns) <= 3 * (1 + MIN_ROUNDS) and len(set(rounds)) > 1
+
+
+class FakeProbe:
+    """Says what it is told to: before a turn, then after it."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def quiet(self):
+        return self.answers.pop(0)
+
+    def wait(self, end):
+        return self.answers.pop(0)
+
+
+def test_a_turn_is_repeated_until_it_was_quiet(monkeypatch):
+    monkeypatch.setattr(measure, "MAX_ROUNDS", 3)
+    answers = [True, False, False, True, True, True] + [True, True] * 2
+    _, quiet = take_turns({"a": (native.isa(), lambda: None)}, 1e9, probe=FakeProbe(*answers))
+    assert quiet["a"] == [True] * 3
+
+
+def test_waiting_for_quiet_has_an_end():
+    _, quiet = take_turns({"a": (native.isa(), lambda: None)}, 0, probe=FakeProbe(*[False, True] * MIN_ROUNDS))
+    assert quiet["a"] == [False] * MIN_ROUNDS
+
+
+def test_a_probe_waits_no_longer_than_told():
+    probe = Probe()
+    probe._fastest = 0.0  # nothing is as fast as that
+    assert not probe.quiet()
+    assert not probe.wait(0.0)
 
 
 @pytest.mark.parametrize("name", ["adam_step amsgrad", "batch_norm_backward NCHW", "dropout_forward p=0.5"])
@@ -312,6 +346,12 @@ def test_selection(tmp_path):
     assert {row["case"] for row in rows} == cases | {"optim.SGD.step"}
     assert len(rows) == (4 * 2 + 2) * 2 * len(native.isas()) * 2
     assert {row["threads"] for row in rows} == {1, 2}
+
+
+def test_all_but_large_arrays_are_measured_several_times_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "LARGE", 2000)
+    rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "1999,2000")
+    assert [len(row["seconds"]["native"]) for row in rows] == [command.SWEEPS * MIN_ROUNDS, MIN_ROUNDS]
 
 
 def test_threads_are_the_workers_alone(tmp_path):

@@ -3,14 +3,12 @@
 import io
 
 import pytest
-from made_up_runs import SECONDS, failed, make_row, make_run
+from made_up_runs import PEERS, failed, make_row, make_run, make_step
 from rich.console import Console
 
 from onepass.bench import report
 
-PEERS = SECONDS | {"torch": 8e-3, "torch foreach": 7e-3, "torch fused": 2.2e-3, "jax": 4e-3, "numba": 1e-3}
-STEP = make_row("mlp", [128, 784, 256, 10], {"native": 1e-3, "textbook": 3e-3, "sklearn": 5e-3, "matmul": 0.8e-3},
-                group="training steps", hot=None)
+STEP = make_step()
 
 
 def printed(run, width=130):
@@ -32,14 +30,16 @@ def tables(run):
 
 def test_a_row_has_times_ratios_and_the_share_of_the_limit():
     ((row,),) = tables(make_run(make_row(seconds=PEERS)))
-    assert row == {"case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "native": "2.00 ms", "+-": "5%",
-                   "vs NumPy": "12.0x", "vs in place": "2.50x", "vs torch": "4.00x", "vs torch foreach": "3.50x",
-                   "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75%",
-                   "data": "beyond L2"}
+    assert row == {
+        "case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "native": "2.00 ms", "+-": "5%",
+        "vs NumPy": "12.0x", "vs in place": "2.50x", "vs torch": "4.00x", "vs torch foreach": "3.50x",
+        "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75%",
+        "data": "beyond L2"}
 
 
 def test_groups_have_tables_with_the_columns_they_fill():
-    run = make_run(STEP, make_row("dropout_forward p=0.5"), make_row("batch_norm_forward", [1024, 1024]), make_row())
+    dropout, norm = make_row("dropout_forward p=0.5"), make_row("batch_norm_forward", [1024, 1024])
+    run = make_run(STEP, dropout, norm, make_row())
     optimizers, norm, dropout, steps = tables(run)
     assert [optimizers[0]["case"], norm[0]["case"], dropout[0]["case"]] == [
         "adam_step", "batch_norm_forward", "dropout_forward p=0.5"]
@@ -74,8 +74,8 @@ def test_shapes(shape, text):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
-    (1.234e-9, "1.23 ns"), (999.6e-9, "1.00 us"), (12.34e-6, "12.3 us"), (123.4e-3, "123 ms"), (4567, "4567 s"),
-    (None, ""),
+    (1.234e-9, "1.23 ns"), (999.6e-9, "1.00 us"), (12.34e-6, "12.3 us"), (123.4e-3, "123 ms"),
+    (4567, "4567 s"), (None, ""),
 ])
 def test_times(seconds, text):
     assert report.time_text(seconds) == text
@@ -107,9 +107,10 @@ def test_who_was_left_out_or_refused_is_named_once_a_reason():
         assert "torch fused was refused, and not timed: params differ by [0.3] (adam_step 2)" in text
 
 
-@pytest.mark.parametrize("run", [make_run(), make_run(failed(make_row())), make_run(make_row(limits=[], hot=None)),
-                                 make_run(STEP, machine={"cpu": "A CPU"}, versions={})],
-                         ids=["no rows", "only failed", "no limit", "little known"])
+@pytest.mark.parametrize("run", [
+    make_run(), make_run(failed(make_row())), make_run(make_row(limits=[], hot=None)),
+    make_run(STEP, machine={"cpu": "A CPU"}, versions={}),
+], ids=["no rows", "only failed", "no limit", "little known"])
 def test_runs_with_little_in_them_are_reported(run):
     assert run["machine"]["cpu"] in printed(run) and run["command"] in report.markdown(run)
 

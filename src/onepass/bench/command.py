@@ -17,7 +17,10 @@ from .worker import MEMORY, Worker
 
 KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "training_step"]
 DTYPES = ["float32", "float64"]
-BUDGET, QUICK_BUDGET = 1.5, 0.3  # seconds a row
+BUDGET, QUICK_BUDGET = 3.0, 0.3  # seconds a row
+# All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
+# happen to lie makes a difference of several percent. Large arrays take that long in themselves, and lie everywhere.
+SWEEPS, LARGE = 3, 1 << 22
 QUICK_SIZES = 1 << 14, 1 << 20
 SMALL_SIZES = 16, 1000
 QUICK_STEPS = "tiny", "mlp"
@@ -114,13 +117,14 @@ def _measure(args):
 
     isas = {None: [native.isa()], "all": native.isas()}.get(args.isa, [args.isa])
     busy = (0, args.busy) if args.busy else (0,)
+    budget = QUICK_BUDGET if args.quick else BUDGET
     work = contests(args)
     data = {"onepass_bench": results.FORMAT, "machine": {**machine.describe(), "memory": MEMORY}, "versions": {},
             "command": shlex.join(["onepass", *sys.argv[1:]]), "left_out": {}, "rows": []}
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     # Not refreshed while measuring: a thread that draws would be measured too.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=len(work) * len(args.threads))
+        task = progress.add_task("", total=len(args.threads) * sum(map(_sweeps, work)))
         worker = None
         try:
             for threads in args.threads:
@@ -128,13 +132,12 @@ def _measure(args):
                 worker = Worker(threads, args.peers)
                 data["versions"], data["left_out"] = worker.versions, worker.left_out
                 there = tuple(name for name in args.peers if name not in worker.left_out)
-                plan = Plan(tuple(isas), there, busy, QUICK_BUDGET if args.quick else BUDGET)
-                for contest in work:
-                    row = contest.row
-                    shape = "x".join(map(str, row["shape"]))
-                    progress.update(task, description=f"{row['case']} {shape} {row['dtype']}", refresh=True)
-                    data["rows"] += worker.measure(contest, plan)
-                    progress.advance(task)
+                for sweep in range(SWEEPS):
+                    for contest in [contest for contest in work if sweep < _sweeps(contest)]:
+                        progress.update(task, description=_description(contest), refresh=True)
+                        plan = Plan(tuple(isas), there, busy, budget / _sweeps(contest), seed=sweep)
+                        results.add(data["rows"], map(results.rounded, worker.measure(contest, plan)))
+                        progress.advance(task)
                 worker.stop()
         except KeyboardInterrupt:
             return False, data
@@ -144,6 +147,14 @@ def _measure(args):
             if args.json:
                 results.save(args.json, data)
     return True, data
+
+
+def _sweeps(contest):
+    return SWEEPS if contest.row["elements"] < LARGE else 1
+
+
+def _description(contest):
+    return f"{contest.row['case']} {'x'.join(map(str, contest.row['shape']))} {contest.row['dtype']}"
 
 
 def _refused_threads(counts):

@@ -22,12 +22,12 @@ import numpy as np
 from .report import few, label, percent_text, row_text
 from .results import MEDIAN_ERROR, NORMAL_IQR, key, limits, log_ratios, median, rivals, share_of_limit
 
-FLOORS = {1: math.log(1.25), 2: math.log(1.15)}  # by the number of rows; FLOOR for more
+FLOORS = {1: math.log(1.30), 2: math.log(1.15)}  # by the number of rows; FLOOR for more
 FLOOR = math.log(1.05)
 # Cases differ by more than their rows tell when the machine changes in the middle of a run, but also when
 # many kernels were changed: their spread raises the floor, and no further than this.
 HIGHEST_FLOOR = math.log(1.10)
-SIGMAS = 3.5
+SIGMAS, ROW_SIGMAS = 3, 4  # there are many more rows than cases, and the first of them to alarm counts
 RESPONSE = 0.5
 LEGEND = (
     "Change: of native's time, measured with the rivals and limits of the same rows. Noise: up to which it "
@@ -114,14 +114,14 @@ def _pair(old, new):
 
 
 def _yardstick_changes(pairs):
-    """The rivals and limits that changed against the others."""
+    """The rivals and limits that changed against most of them."""
+    rows = {}
+    for pair in pairs:
+        for name in pair.names[1:] if len(pair.names) > 3 else ():  # of two none is the odd one out
+            rows.setdefault(name, []).append(_row(pair, name, pair.names[1:]))
     changes = []
-    for name in dict.fromkeys(name for pair in pairs for name in pair.names[1:]):
-        rows = [_row(pair, name, [other for other in pair.names[1:] if other != name])
-                for pair in pairs if name in pair.names]
-        rows = [row for row in rows if row]
-        if rows:
-            changes += _judge(name, rows, 0, HIGHEST_FLOOR, {})
+    for name, of_name in rows.items():
+        changes += _judge(name, of_name, 0, HIGHEST_FLOOR, {})
     return changes
 
 
@@ -159,15 +159,22 @@ def _changes(rows):
     floor = _floor(by_case.values())
     changes, known = [], {}
     for name, of_kernel in _grouped(rows, _kernel).items():
-        cases = {row.pair.new["case"] for row in of_kernel}
-        what = name if cases == {name} else cases.pop() if len(cases) == 1 else f"{name}, all cases"
-        changes += _judge(what, of_kernel, noise, floor, known)
+        if _is_whole(of_kernel):
+            changes += _judge(f"{name}, all cases", of_kernel, noise, floor, known)
     for name, of_case in by_case.items():
         changes += _judge(name, of_case, noise, floor, known)
     everything = [row.pair.new for row in rows]
     for row in rows:
         changes += _judge(row_text(row.pair.new, everything), [row], noise, floor, known)
     return sorted(changes, key=lambda change: -abs(math.log(change.factor)))
+
+
+def _is_whole(rows):
+    """Whether several cases changed together: each by half of what all did at least."""
+    shift = _median([row.shift for row in rows])
+    cases = _grouped(rows, lambda row: row.pair.new["case"]).values()
+    together = all(_median([row.shift for row in case]) * shift > 0.5 * shift**2 for case in cases)
+    return together and len(cases) > 1
 
 
 def _judge(what, rows, noise, floor, known):
@@ -177,11 +184,12 @@ def _judge(what, rows, noise, floor, known):
     """
     shift = _median([row.shift for row in rows])
     if len(rows) == 1:
-        sigma = max(noise, rows[0].error)
-    else:
-        sigma = MEDIAN_ERROR * max(noise, _spread([rows])) / math.sqrt(len(rows))
+        limit = ROW_SIGMAS * max(noise, rows[0].error)
+    else:  # their own spread tells little if they are few, but a case may be noisier than others
+        spread = max(noise, math.hypot(noise, _spread([rows])) / math.sqrt(2))
+        limit = SIGMAS * MEDIAN_ERROR * spread / math.sqrt(len(rows))
     pace = _median([row.pace for row in rows])
-    limit = math.hypot(max(FLOORS.get(len(rows), floor), SIGMAS * sigma), RESPONSE * pace)
+    limit = math.hypot(max(FLOORS.get(len(rows), floor), limit), RESPONSE * pace)
     news = max(abs(shift - known.get(key(row.pair.new), 0)) for row in rows)
     if min(abs(shift), news) <= limit:
         return []

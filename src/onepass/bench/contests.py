@@ -16,6 +16,7 @@ from .. import native, optim
 from . import peers, textbook
 from .cases import Case, arrays, merge
 from .machine import l2_bytes
+from .places import apart
 from .rivals import check_kernel, check_training, check_training_dropout, keeping
 from .training import TrainingStep
 
@@ -53,7 +54,7 @@ class KernelContest:
         return replace(self, size=max(min(size, TRIAL), 1024))
 
     def arguments(self):
-        return self.case.steady_arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(0))
+        return apart(self.case.steady_arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(0)))
 
     def describe(self, arguments):
         """What the arrays add to the row."""
@@ -69,7 +70,7 @@ class KernelContest:
     def limits(self, arguments):
         *earlier, last = self.case.passes(arguments)
         kinds = {"stream": functools.partial(native.stream, *last)}
-        if last[2]:
+        if last[2] and last[2][0].nbytes > (l2_bytes() or 0):
             kinds["stream nontemporal"] = functools.partial(native.stream, *last, nontemporal=True)
         if not earlier:
             return kinds

@@ -9,12 +9,13 @@ from functools import partial
 
 import numpy as np
 
+from .places import empty_like
 from .textbook import layout
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
              lr, momentum, dampening, weight_decay, nesterov, maximize):
-    scratch = [(np.empty_like(p), np.empty_like(p)) for p in params]
+    scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
 
     def step():
         for i, (p, g) in enumerate(zip(params, grads)):
@@ -38,7 +39,7 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
                  lr, alpha, eps, momentum, weight_decay, maximize):
-    scratch = [np.empty_like(p) for p in params]
+    scratch = [empty_like(p, 8) for p in params]
 
     def step():
         for i, (p, g, s, a) in enumerate(zip(params, grads, square_avgs, scratch)):
@@ -71,7 +72,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
               lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
-    scratch = [(np.empty_like(p), np.empty_like(p)) for p in params]
+    scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
 
     def step():
         steps[...] += 1
@@ -103,7 +104,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):
     axes, shape, n = *layout(x, axis), x.size / x.shape[axis]
-    scratch = np.empty_like(x)
+    scratch = empty_like(x, 8)
     if weight is not None:
         weight, bias = weight.reshape(shape), bias.reshape(shape)
 
@@ -133,7 +134,7 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     axes, shape, n = *layout(x, axis), x.size / x.shape[axis]
     mean, rstd = (a.astype(x.dtype).reshape(shape) for a in (mean, rstd))
     scale = rstd if weight is None else rstd * weight.reshape(shape)
-    xhat = np.empty_like(x)
+    xhat = empty_like(x, 8)
 
     def step():
         np.subtract(x, mean, out=xhat)

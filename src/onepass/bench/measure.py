@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import native
 from .busy import busy
+from .probe import Probe
 from .rivals import Refused, Unsupported
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
-LAYOUTS = 3  # times that arrays are allocated anew: where they happen to lie changes speed by several percent
-LARGE = 1 << 22  # elements from which on it does not
 TURN = 200e-6  # seconds a turn lasts at least: long against reading the clock
-LONG = 20e-3  # seconds of a call from which on no cache remembers the one before
+PATIENCE = 0.8  # share of the budget in which turns wait for a quiet moment
+LONG = 1e-3  # seconds of a call from which on a cache remembers little of the one before
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Plan:
     peers : names of installed peers
     busy : numbers of CPUs that other processes keep busy, a row for each
     budget : seconds a row
+    seed : of the order of turns
     """
 
     isas: tuple
     peers: tuple
     busy: tuple
     budget: float
+    seed: int = 0
 
 
 def measure(contest, plan):
@@ -51,42 +53,58 @@ def measure(contest, plan):
         return [row | {"error": "out of memory"}]
 
 
-def take_turns(calls, budget, seed=0):
+def take_turns(calls, budget, seed=0, probe=None):
     """Time some functions against each other, round by round, for about `budget` seconds.
 
     calls : {name: (instruction set, function without arguments)}
+    probe : tells quiet moments; without one, all are. They are waited for during most of the budget.
 
     The order changes from round to round. A turn begins with a call that is not timed, so that the
     timed ones find in cache what fits there, and not what the rival before left behind.
 
-    Returns {name: list of the seconds per call, one a round}.
+    Returns ({name: list of the seconds per call, one a round}, {name: list of whether it was quiet}).
     """
-    seconds = {name: [] for name in calls}
+    seconds, quiet = ({name: [] for name in calls} for _ in range(2))
     order = list(calls)
     shuffle = np.random.default_rng(seed).shuffle
     before, collecting = native.isa(), gc.isenabled()
     gc.disable()
     try:
-        repeats = {name: math.ceil(TURN / (_time(*call, 1) + 1e-9)) for name, call in calls.items()}
-        end = time.perf_counter() + budget
+        repeats = {}
+        for name, (isa, call) in calls.items():
+            seconds_each, _ = _turn(isa, call, 1, True, None, 0.0)
+            repeats[name] = math.ceil(TURN / (seconds_each + 1e-9))
+        start = time.perf_counter()
         for done in range(MAX_ROUNDS):
-            if done >= MIN_ROUNDS and time.perf_counter() > end:
+            if done >= MIN_ROUNDS and time.perf_counter() > start + budget:
                 break
             shuffle(order)
             for name in order:
                 warm = not seconds[name] or seconds[name][-1] < LONG
-                seconds[name].append(_time(*calls[name], repeats[name], warm))
+                one, calm = _turn(*calls[name], repeats[name], warm, probe, start + PATIENCE * budget)
+                seconds[name].append(one)
+                quiet[name].append(calm)
     finally:
         native.use_isa(before)
         if collecting:
             gc.enable()
-    return seconds
+    return seconds, quiet
 
 
-def _time(isa, call, repeats, warm=True):
+def _turn(isa, call, repeats, warm, probe, patience):
+    """(seconds per call, whether it was quiet before and after): of a quiet turn if there is one in time."""
     native.use_isa(isa)
     if warm:
         call()
+    while True:
+        quiet = probe is None or probe.wait(patience)
+        seconds = _time(call, repeats)
+        quiet = quiet and (probe is None or probe.quiet())
+        if quiet or time.perf_counter() > patience:
+            return seconds, quiet
+
+
+def _time(call, repeats):
     turn = itertools.repeat(None, repeats)
     start = time.perf_counter()
     for _ in turn:
@@ -125,18 +143,22 @@ def _verdict(contest, source):
 
 def _race(contest, plan, admitted, row):
     """The rows of a contest under one load, one for each instruction set."""
-    layouts = LAYOUTS if row["elements"] < LARGE else 1
-    seconds = {}
     with busy(row["busy"]):
-        for layout in range(layouts):
-            calls = _calls(contest, plan, admitted, row)
-            for name, values in take_turns(calls, plan.budget / layouts, seed=layout).items():
-                seconds.setdefault(name, []).extend(values)
-    rounds = max(map(len, seconds.values()))
-    seconds = {name: values for name, values in seconds.items() if len(values) == rounds}
-    ours = {isa: seconds.pop(isa) for isa in plan.isas}
-    limits = [name for name in contest.limits(contest.arguments()) if name in seconds]
-    return [row | {"isa": isa, "limits": limits, "seconds": {"native": ours[isa], **seconds}} for isa in plan.isas]
+        calls = _calls(contest, plan, admitted, row)
+        seconds, quiet = take_turns(calls, plan.budget, plan.seed, None if row["busy"] else _probe())
+    row |= {"limits": [name for name in contest.limits(contest.arguments()) if name in seconds]}
+    rows = []
+    for isa in plan.isas:
+        # Whichever instruction set it is, in its row it is called native.
+        names = {"native": isa} | {name: name for name in seconds if name not in plan.isas}
+        rows.append(row | {"isa": isa, "seconds": {name: seconds[label] for name, label in names.items()},
+                           "quiet": {name: quiet[label] for name, label in names.items()}})
+    return rows
+
+
+@functools.cache
+def _probe():
+    return Probe()
 
 
 def _calls(contest, plan, admitted, row):

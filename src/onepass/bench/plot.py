@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..train import replacing
-from .report import fixed, label, machine_line, ratio_text, shape_text, time_text
+from .report import fixed, label, machine_line, ordered, ratio_text, shape_text, time_text
 from .results import RIVALS, key, limit, median, rivals
 
 # Colours that are told apart with any kind of colour vision; each line has a marker of its own as well.
@@ -45,7 +45,7 @@ def draw(folder, run):
 
 def _figures(run):
     """Pairs of a file name and a figure."""
-    measured = [row for row in run["rows"] if row.get("seconds", {}).get("native")]
+    measured = [row for row in ordered(run["rows"]) if "native" in row.get("seconds", {})]
     quiet = [row for row in measured if not row["busy"]]
     settings = [name for name in ("dtype", "isa") if fixed(quiet, name) is None]
     tensors, steps = {}, {}
@@ -84,8 +84,9 @@ def _curves(title, rows):
     panels[1].set(title="Time per element (lower is better)", ylabel="time per element (ns)")
     if len(threads) > 1:
         _over_threads(panels[2], rows, threads)
-    handles = [Line2D([], [], label=label(rival), **_line(rival)) for rival in _all_rivals(rows)]
-    handles.append(Patch(facecolor=LIMIT, edgecolor=LIMIT, alpha=0.3, label=f"beyond the limit:\n{STREAM}"))
+    handles = [Line2D([], [], label=label(rival), **_line(rival)) for rival in ["native", *rivals(*rows)]]
+    if any(map(limit, rows)):
+        handles.append(Patch(color=LIMIT, alpha=0.3, label="faster than\n" + STREAM))
     if len(threads) > 1:
         handles += [Line2D([], [], color=LIMIT, linestyle=style, linewidth=1.5, label=_threads_text(count))
                     for count, style in zip(threads, LINES * len(threads))]
@@ -95,19 +96,20 @@ def _curves(title, rows):
 
 def _over_size(axes, rows, threads, value, above):
     for count, style in zip(threads, LINES * len(threads)):
-        of_count = sorted((row for row in rows if row["threads"] == count), key=lambda row: row["elements"])
+        of_count = [row for row in rows if row["threads"] == count]
         points = [(row["elements"], value(row, limit(row))) for row in of_count if limit(row)]
         if points:
             axes.plot(*zip(*points), style, color=LIMIT, linewidth=1.5, zorder=1)
-        for rival in _all_rivals(of_count):
+        for rival in ["native", *rivals(*of_count)]:
             points = [(row["elements"], value(row, rival)) for row in of_count if rival in row["seconds"]]
             axes.plot(*zip(*points), style, **_line(rival))
     axes.set(xscale="log", yscale="log", xlabel="elements")
     sizes = sorted({row["elements"] for row in rows})
-    axes.set_xticks(sizes[::-(-len(sizes) // 7)], [_size_text(size) for size in sizes[::-(-len(sizes) // 7)]])
+    sizes = sizes[::-(-len(sizes) // 7)]
+    axes.set_xticks(sizes, [_size_text(size) for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     _mark_limit(axes, rows, value, above)
@@ -130,7 +132,7 @@ def _mark_limit(axes, rows, value, above):
 
 def _mark_cache(axes, rows):
     """Draw a line where arrays no longer fit together in L2."""
-    hot, cold = ([row["elements"] for row in rows if row.get("hot") is state] for state in (True, False))
+    hot, cold = ([row["elements"] for row in rows if row.get("hot") is is_hot] for is_hot in (True, False))
     if hot and cold and max(hot) < min(cold):
         border = (max(hot) * min(cold)) ** 0.5
         axes.axvline(border, color="#555555", linestyle=(0, (1, 2)), linewidth=1)
@@ -170,7 +172,7 @@ def _bars(title, panels, value, xlabel, text, limited):
     panels : {title: rows}; value : (row, rival) -> length of the bar; text : length -> what stands at its end
     """
     threads = {row["threads"] for rows in panels.values() for row in rows}
-    heights = [sum(map(_bar_count, rows)) for rows in panels.values()]
+    heights = [*map(_bar_count, panels.values())]
     columns = 1 + (len(panels) > 3)
     lines = -(-len(panels) // columns)
     sizes = [max(heights[line * columns:(line + 1) * columns]) for line in range(lines)]
@@ -178,24 +180,24 @@ def _bars(title, panels, value, xlabel, text, limited):
     figure.suptitle(title, **TITLE)
     grid = figure.subplots(lines, columns, squeeze=False, height_ratios=sizes)
     for axes, (name, rows) in zip(grid.flat, panels.items()):
-        rows = sorted(rows, key=lambda row: (row["elements"], row["threads"]))
         spans = _bar_panel(axes, rows, [_group_text(row, threads) for row in rows], value, text)
         for span, row in zip(spans, rows):
             if limit(row):
                 axes.vlines(value(row, limit(row)), *span, **MARK)
         axes.set(title=name, xlabel=xlabel)
         if text is time_text:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: _tick_time(number)))
+            axes.xaxis.set_major_formatter(_tick_time)
     for axes in list(grid.flat)[len(panels):]:
         axes.set_axis_off()
-    _bar_legend(figure, [row for rows in panels.values() for row in rows], f"limit: {limited}")
+    rows = [row for rows in panels.values() for row in rows]
+    _bar_legend(figure, rows, f"limit: {limited}" if any(map(limit, rows)) else "")
     return figure
 
 
 def _load(group, rows, partners):
     """Bars of the time under load as a multiple of the time without."""
     threads = {row["threads"] for row in rows}
-    figure = Figure(figsize=(11, 2 + 0.22 * sum(map(_bar_count, rows))), layout="constrained")
+    figure = Figure(figsize=(11, 2 + 0.22 * _bar_count(rows)), layout="constrained")
     figure.suptitle(f"{group.capitalize()} on a busy machine: slow-down (lower is better)", **TITLE)
     axes = figure.subplots()
     texts = ["\n".join([row["case"], _shape(row), *[_threads_text(row["threads"])] * (len(threads) > 1),
@@ -217,7 +219,7 @@ def _bar_panel(axes, rows, texts, value, text):
     y, spans = 0, []
     for row in rows:
         start = y
-        for rival in _all_rivals([row]):
+        for rival in ["native", *rivals(row)]:
             length = value(row, rival)
             axes.barh(y, length, height=0.9, color=_color(rival))
             axes.annotate(text(length), (length, y), xytext=(4, 0), textcoords="offset points", va="center",
@@ -237,21 +239,18 @@ def _bar_panel(axes, rows, texts, value, text):
 
 
 def _bar_legend(figure, rows, line):
-    handles = [Patch(color=_color(rival), label=label(rival)) for rival in _all_rivals(rows)]
-    handles.append(Line2D([], [], label=line, **MARK))
+    handles = [Patch(color=_color(rival), label=label(rival)) for rival in ["native", *rivals(*rows)]]
+    if line:
+        handles.append(Line2D([], [], label=line, **MARK))
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
 
 
-def _bar_count(row):
-    return len(_all_rivals([row])) + 1
+def _bar_count(rows):
+    return sum(len(rivals(row)) + 2 for row in rows)
 
 
 def _speed(row, rival):
     return row["elements"] / median(row, rival) / 1e9
-
-
-def _all_rivals(rows):
-    return ["native", *rivals({"seconds": {name: None for row in rows for name in rivals(row)}})]
 
 
 def _color(rival):
@@ -281,7 +280,7 @@ def _size_text(size):
     return shape_text({"group": "", "shape": [size]})
 
 
-def _tick_time(seconds):
+def _tick_time(seconds, _):
     for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
         if seconds >= unit:
             return f"{seconds / unit:g} {name}"

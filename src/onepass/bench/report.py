@@ -76,15 +76,16 @@ def describe(run):
     same = [fixed(rows, name) for name in ("isa", "dtype") if fixed(rows, name)]
     threads = fixed(rows, "threads")
     same += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
-    rounds = sorted(len(next(iter(row["seconds"].values()))) for row in rows if row.get("seconds"))
+    rounds = {len(next(iter(row["seconds"].values()))) for row in rows if row.get("seconds")}
+    rounds = sorted({min(rounds), max(rounds)}) if rounds else []
     lines = [
         machine_line(run),
         f"{machine.get('cpus', '?')} CPUs, L2 cache {f'{cache // 1024} KiB' if cache else 'of unknown size'}"
         f", instruction sets {' '.join(machine.get('isas', []))}",
         machine.get("memory", ""),
         f"Measured: {', '.join(same)}." if same else "",
-        f"The rivals took turns, {_range(rounds)} rounds a row: times are medians of the rounds, ratios "
-        "medians of the rounds' ratios. Each result was first found equal to onepass's." if rounds else "",
+        f"Rivals took turns, {' to '.join(map(str, rounds))} rounds a row: times, and ratios within a round, "
+        "are given as medians. Each result was first found equal to onepass's." if rounds else "",
         f"Reproduce with: {run['command']}",
     ]
     return [line for line in lines if line]
@@ -100,6 +101,12 @@ def fixed(rows, name):
     """What all rows have under that name, or None where they differ."""
     values = {row[name] for row in rows}
     return values.pop() if len(values) == 1 else None
+
+
+def ordered(rows):
+    """The rows of each case together, by size and threads."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    return sorted(rows, key=lambda row: (cases.index(row["case"]), row["elements"], row["threads"]))
 
 
 def label(rival):
@@ -142,6 +149,7 @@ def ratio_text(value):
 
 
 def percent_text(share):
+    """A share as a percentage, or none."""
     return "" if share is None else f"{share:.0%}"
 
 
@@ -149,14 +157,9 @@ def _digits(value):
     return f"{value:#.3g}" if value < 99.95 else f"{value:.0f}"
 
 
-def _range(rounds):
-    return f"{rounds[0]}" if rounds[0] == rounds[-1] else f"{rounds[0]} to {rounds[-1]}"
-
-
 def _tables(run):
     """Pairs of a title and {heading: texts of the column}: one for each group, one for rows under load."""
-    cases = list(dict.fromkeys(row["case"] for row in run["rows"]))
-    rows = sorted(run["rows"], key=lambda row: (cases.index(row["case"]), row["elements"], row["threads"]))
+    rows = ordered(run["rows"])
     settings = [name for name in ("dtype", "isa", "threads") if fixed(rows, name) is None]
     quiet = [row for row in rows if not row["busy"]]
     tables = []
@@ -179,7 +182,7 @@ def _columns(rows, settings):
         "native": lambda row: row.get("error") or time_text(median(row, "native")),
         "+-": _spread,
     }
-    for rival in _all_rivals(rows):
+    for rival in rivals(*rows):
         columns[f"vs {label(rival)}"] = lambda row, rival=rival: ratio_text((ratio(row, rival) or [None])[0])
     columns["of limit"] = lambda row: percent_text(share_of_limit(row))
     columns["data"] = lambda row: {True: "hot", False: "beyond L2"}.get(row.get("hot"), "")
@@ -196,17 +199,13 @@ def _load_columns(busy, quiet, settings):
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns["native"] = lambda row: row.get("error") or slowdown(row, "native")
-    columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in _all_rivals(busy)}
+    columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in rivals(*busy)}
     return _filled(columns, busy)
 
 
 def _filled(columns, rows):
     filled = {heading: [text(row) for row in rows] for heading, text in columns.items()}
     return {heading: cells for heading, cells in filled.items() if any(cells)}
-
-
-def _all_rivals(rows):
-    return rivals({"seconds": {name: None for row in rows for name in rivals(row)}})
 
 
 def _spread(row):

@@ -2,11 +2,12 @@
 
 A run is a dict: what was measured on (`machine`, `versions`), how (`command`), which peers took no part
 and why (`left_out`), and `rows`. A row is one case of one shape: `seconds` holds, for each rival and each
-limit, the seconds per call of every round; round i of all was measured side by side. A limit is a plain
-loop over the same memory, or for a training step its matrix products alone. A row that could not be
-measured has an `error` and no `seconds`.
+limit, the seconds per call of every round; round i of all was measured side by side. `quiet` says of each
+whether the CPU was seen to do nothing else. A limit is a plain loop over the same memory, or for a training
+step its matrix products alone. A row that could not be measured has an `error` and no `seconds`.
 """
 
+import itertools
 import json
 import math
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..train import replacing
 
 FORMAT = 1
+ENOUGH = 5  # quiet rounds
 RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
 MEDIAN_ERROR = 1.2533  # standard error of the median of normal noise, by that of the mean
 NORMAL_IQR = 1.349  # distance of the quartiles of normal noise, by its standard deviation
@@ -38,10 +40,19 @@ def load(path):
 def save(path, run):
     """Write a run as JSON with one row a line, and seconds to 4 significant digits."""
     head = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in run.items() if name != "rows"]
-    rows = ",\n".join(json.dumps(_rounded(row)) for row in run["rows"])
+    rows = ",\n".join(json.dumps(rounded(row)) for row in run["rows"])
     text = "{\n" + ",\n".join([*head, f'"rows": [\n{rows}\n]']) + "\n}\n"
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def rounded(row):
+    """The row as it is saved, with seconds to 4 significant digits and 1 for a quiet round."""
+    if "seconds" not in row:
+        return row
+    seconds = {name: [float(f"{value:.4g}") for value in rounds] for name, rounds in row["seconds"].items()}
+    quiet = {name: [int(value) for value in rounds] for name, rounds in row["quiet"].items()}
+    return row | {"seconds": seconds, "quiet": quiet}
 
 
 def key(row):
@@ -49,27 +60,55 @@ def key(row):
     return (row["case"], tuple(row["shape"]), *(row[name] for name in ("dtype", "threads", "busy", "isa")))
 
 
+def add(rows, more):
+    """Add rows to a list in place; the rounds of a row that is there already are added to its own."""
+    there = {key(row): row for row in rows}
+    for row in more:
+        known = there.get(key(row))
+        if known is None:
+            rows.append(row)
+        elif "seconds" in row and "seconds" in known:
+            for kind in ("seconds", "quiet"):
+                known[kind] = {name: rounds + row[kind][name] for name, rounds in known[kind].items()
+                               if name in row[kind]}
+            known["limits"] = [name for name in known["limits"] if name in known["seconds"]]
+
+
 def limits(row):
     """The names of the row's limits."""
     return [name for name in row.get("limits", []) if name in row.get("seconds", {})]
 
 
-def rivals(row):
-    """The names of those that were measured beside native, limits excepted, in the order of `RIVALS`."""
-    names = [name for name in row.get("seconds", {}) if name != "native" and name not in limits(row)]
+def rivals(*rows):
+    """The names of all that were measured beside native, limits excepted, in the order of `RIVALS`."""
+    names = dict.fromkeys(name for row in rows for name in row.get("seconds", {}) if name not in limits(row))
+    names.pop("native", None)
     return sorted(names, key=lambda name: RIVALS.index(name) if name in RIVALS else len(RIVALS))
+
+
+def is_quiet(row):
+    """Whether native had enough quiet rounds for these to be all that counts."""
+    return np.count_nonzero(row["quiet"]["native"]) >= ENOUGH
+
+
+def rounds(row, *names):
+    """The seconds of some rivals, (names, rounds): of the rounds in which all had the CPU for themselves.
+
+    Of all rounds where these are too few, as they are for what takes longer than a CPU stays quiet.
+    """
+    seconds = np.array([row["seconds"][name] for name in names])
+    quiet = np.all([row["quiet"][name] for name in names], axis=0)
+    return seconds[:, quiet] if np.count_nonzero(quiet) >= ENOUGH else seconds
 
 
 def median(row, rival):
     """Seconds per call, or None where the rival was not measured."""
-    rounds = row.get("seconds", {}).get(rival)
-    return float(np.median(rounds)) if rounds else None
+    return float(np.median(rounds(row, rival))) if _has(row, rival) else None
 
 
 def quartiles(row, rival):
     """The quartiles of the seconds per call, or None where the rival was not measured."""
-    rounds = row.get("seconds", {}).get(rival)
-    return tuple(np.quantile(rounds, [0.25, 0.75]).tolist()) if rounds else None
+    return tuple(np.quantile(rounds(row, rival), [0.25, 0.75]).tolist()) if _has(row, rival) else None
 
 
 def ratio(row, rival, to="native"):
@@ -77,10 +116,10 @@ def ratio(row, rival, to="native"):
 
     None where either was not measured.
     """
-    seconds = row.get("seconds", {})
-    if rival not in seconds or to not in seconds:
+    if not _has(row, rival, to):
         return None
-    return tuple(np.quantile(np.divide(seconds[rival], seconds[to]), [0.5, 0.25, 0.75]).tolist())
+    seconds, others = rounds(row, rival, to)
+    return tuple(np.quantile(seconds / others, [0.5, 0.25, 0.75]).tolist())
 
 
 def log_ratios(row, names):
@@ -89,9 +128,12 @@ def log_ratios(row, names):
     Element i, j of the first matrix is the median over rounds of log(seconds of i / seconds of j); that
     of the second how far this median may be off if rounds are normal and independent.
     """
-    logs = np.log([row["seconds"][name] for name in names])
-    low, middle, high = np.quantile(logs[:, None] - logs, [0.25, 0.5, 0.75], axis=2)
-    return middle, MEDIAN_ERROR * (high - low) / NORMAL_IQR / math.sqrt(logs.shape[1])
+    middle, error = np.zeros((2, len(names), len(names)))
+    for i, j in itertools.combinations(range(len(names)), 2):
+        seconds, others = rounds(row, names[i], names[j])
+        low, middle[i, j], high = np.quantile(np.log(seconds / others), [0.25, 0.5, 0.75])
+        error[i, j] = MEDIAN_ERROR * (high - low) / NORMAL_IQR / math.sqrt(len(seconds))
+    return middle - middle.T, error + error.T
 
 
 def limit(row):
@@ -105,11 +147,8 @@ def share_of_limit(row):
     return share and share[0]
 
 
-def _rounded(row):
-    if "seconds" not in row:
-        return row
-    seconds = {name: [float(f"{value:.4g}") for value in rounds] for name, rounds in row["seconds"].items()}
-    return row | {"seconds": seconds}
+def _has(row, *names):
+    return all(name in row.get("seconds", {}) for name in names)
 
 
 def _check(run):
@@ -119,8 +158,8 @@ def _check(run):
     for number, row in enumerate(run["rows"], start=1):
         _check_types(f"row {number}", row, _ROW)
         if "error" not in row:
-            _check_types(f"row {number}", row, {"seconds": dict, "limits": list})
-            _check_rounds(f"row {number}", row["seconds"])
+            _check_types(f"row {number}", row, {"seconds": dict, "quiet": dict, "limits": list})
+            _check_rounds(f"row {number}", row["seconds"], row["quiet"])
 
 
 def _check_types(what, value, types):
@@ -133,11 +172,12 @@ def _check_types(what, value, types):
             raise ValueError(f"{name!r} of {what} is {value[name]!r:.40}, not of type {kind.__name__}")
 
 
-def _check_rounds(what, seconds):
+def _check_rounds(what, seconds, quiet):
     for name, rounds in seconds.items():
         good = isinstance(rounds, list) and all(
             isinstance(value, (int, float)) and 0 < value < math.inf for value in rounds)
         if not (good and rounds):
             raise ValueError(f"the seconds of {name!r} of {what} are not a list of positive numbers")
-    if len({len(rounds) for rounds in seconds.values()}) > 1:
+    lengths = {len(rounds) for kind in (seconds, quiet) for rounds in kind.values()}
+    if len(lengths) > 1 or quiet.keys() != seconds.keys():
         raise ValueError(f"not all seconds of {what} have the same number of rounds")

@@ -20,9 +20,9 @@ from .measure import measure
 THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"
 # glibc hands a freed array of up to 32 MiB out again with its pages, or not, as what was freed before has set
 # its thresholds. This is where they end up in a process that has used large arrays for a while.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-MEMORY = ("freed arrays of up to 32 MiB are used again with their pages, larger ones get new pages, as malloc does it "
-          "in a process that has run for a while")
+MALLOC = {"mmap_threshold": 32 << 20, "trim_threshold": 1 << 40, "hugetlb": 1}
+MEMORY = ("Freed arrays of up to 32 MiB are used again with their pages, larger ones get new pages, as malloc does it "
+          "in a process that has run for a while; pages are huge where the system has such.")
 
 
 class Worker:
@@ -59,7 +59,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._settings), daemon=True)
-        with _environment({**dict.fromkeys(THREADS, str(self._settings[0])), **MALLOC}):
+        malloc = ":".join(f"glibc.malloc.{name}={value}" for name, value in MALLOC.items())
+        with _environment({**dict.fromkeys(THREADS, str(self._settings[0])), "GLIBC_TUNABLES": malloc}):
             self._process.start()
         theirs.close()
         self.versions, self.left_out = self._connection.recv()

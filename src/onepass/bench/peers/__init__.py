@@ -1,13 +1,11 @@
 """The rivals from other libraries, one module each, named after the library that it needs.
 
 A module holds functions named like the kernels, that take the kernels' arguments, and `training_step`
-(work, params, x, y); they return {label: Rival}, or raise Unsupported. A function that is missing is as good
-as one that raises. `configure(threads)` is called first, and `versions()` says what is installed.
+(work, params, x, y); they return {label: Rival}, or raise Unsupported. `configure(threads)` is called first, and
+`versions()` says what is installed.
 """
 
 import importlib
-
-from ..rivals import Unsupported
 
 NAMES = ["torch", "jax", "sklearn", "numba"]
 
@@ -18,8 +16,6 @@ def load(name):
 
 
 def rivals(name, work, *args, **arguments):
-    """{label: Rival} of one function of a peer's module, for these arguments."""
+    """{label: Rival} of one function of a peer's module, for these arguments; none if there is no such function."""
     function = getattr(load(name), work, None)
-    if function is None:
-        raise Unsupported("has no such operation")
-    return function(*args, **arguments)
+    return function(*args, **arguments) if function else {}
