@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onepass import native
-from onepass.bench import busy, command, contests, in_place, measure, results, textbook, training
+from onepass.bench import busy, command, contests, in_place, measure, places, results, textbook, training
 from onepass.bench.cases import CASES, arrays, find
 from onepass.bench.contests import KernelContest, SmallTensorsContest, TrainingContest
 from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
@@ -169,6 +169,16 @@ def test_what_batch_norm_reads_twice_counts_once_where_a_channel_fits_in_l2(monk
     for l2, count in ((4 * channel, floats[0]), (4 * channel - 1, floats[1]), (None, floats[1])):
         monkeypatch.setattr("onepass.bench.cases.l2_bytes", lambda: l2)
         assert contest.describe(contest.arguments())["bytes"] == 4 * np.prod(shape) * count
+
+
+def test_arrays_that_are_measured_begin_at_places_of_their_own():
+    arguments = find("adam_step amsgrad").arguments(3000, np.float64, np.random.default_rng(0))
+    moved = places.apart(arguments)
+    begins = {array.ctypes.data % 4096 for array in arrays(moved)}
+    assert len(begins) == len(arrays(moved)) and all(begin % 64 == 0 for begin in begins)
+    for name in ("params", "exp_avgs", "max_exp_avg_sqs"):
+        np.testing.assert_array_equal(moved[name][0], arguments[name][0])
+    assert moved["steps"].dtype == np.int64 and moved["lr"] == arguments["lr"]
 
 
 # Whoever does other work is refused

@@ -123,7 +123,7 @@ def test_a_row_is_a_line_whatever_the_width(width):
     assert max(map(len, lines)) <= width
     for words in (["rmsprop_step centered momentum", "1 Mi", "24.0 ms", "2.00 ms", "12.0x", "75%"],
                   ["batch_norm_forward NCHW", "128x64x112x112", "24.0 ms", "2.00 ms", "12.0x", "75%"]):
-        (line,) = [line for line in lines if words[0] in line]
+        (line,) = [line for line in lines if line.startswith(words[0]) and words[2] in line]
         assert all(word in line for word in words)
         assert ("1.10x" in line) == (width == 130)
     assert ("Too wide for this terminal: +-, data" in "\n".join(lines)) == (width == 80)

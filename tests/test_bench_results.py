@@ -24,7 +24,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_a_file_has_one_row_a_line_and_4_digits(tmp_path):
     row = copy.deepcopy(ROW)
-    row["seconds"] = {"native": [1.23456789e-7]}
+    row |= {"seconds": {"native": [1.23456789e-7]}, "quiet": {"native": [True]}}
     results.save(tmp_path / "run.json", RUN | {"rows": [row, row]})
     lines = (tmp_path / "run.json").read_text().splitlines()
     assert sum('"case"' in line for line in lines) == 2
@@ -106,21 +106,50 @@ def test_numbers_that_do_not_exist_are_none(row):
     assert results.ratio(row, "textbook") is results.limit(row) is results.share_of_limit(row) is None
 
 
-def test_log_ratios_are_medians_of_rounds_with_their_standard_error():
-    rng = np.random.default_rng(0)
-    rows = [{"native": np.exp(rng.normal(0, 0.1, 25)), "jax": [2.0] * 25} for _ in range(400)]
-    found = [results.log_ratios({"seconds": row}, ["native", "jax"]) for row in rows]
-    medians = np.array([median[0, 1] for median, _ in found])
-    errors = np.array([error[0, 1] for _, error in found])
-    np.testing.assert_allclose([median[1, 0] for median, _ in found], -medians)
-    # 400 medians give their mean to a twentieth of their spread, and the spread itself to 1 / sqrt(800).
-    spread = 1.2533 * 0.1 / 5  # the standard error of the median of 25 normal numbers, nearly
-    assert abs(medians.mean() + np.log(2)) < 4 * spread / 20
-    assert abs(medians.std() / spread - 1) < 4 / np.sqrt(800)
-    assert abs(np.median(errors) / spread - 1) < 0.1  # the quartiles of 25 numbers are 7 % closer than of all
-
-
 def test_rows_of_the_same_thing_have_the_same_key():
     assert results.key(ROW) == results.key(json.loads(json.dumps(FAILED)))
     others = {"case": "x", "shape": [1, 2], "dtype": "x", "threads": 2, "busy": 1, "isa": "x"}
     assert all(results.key(ROW) != results.key(ROW | {name: value}) for name, value in others.items())
+
+
+def disturbed(native, quiet, textbook=None, other_quiet=None):
+    rounds = {"native": native, "textbook": textbook or [2.0] * len(native)}
+    return make_row(seconds=rounds, quiet={"native": quiet, "textbook": other_quiet or [True] * len(native)})
+
+
+def test_only_quiet_rounds_count():
+    row = disturbed([1.0] * 6 + [9.0] * 6, [True] * 6 + [False] * 6)
+    assert results.is_quiet(row)
+    assert results.median(row, "native") == 1 and results.quartiles(row, "native") == (1, 1)
+    assert results.ratio(row, "textbook") == (2, 2, 2)
+
+
+def test_a_ratio_is_of_rounds_in_which_both_were_quiet():
+    row = disturbed([1.0] * 5 + [9.0] * 9, [True] * 14, [2.0] * 5 + [18.5] * 9, [True] * 5 + [False] * 9)
+    assert results.ratio(row, "textbook")[0] == 2
+    assert results.median(row, "native") == 9
+
+
+def test_all_rounds_count_where_too_few_were_quiet():
+    row = disturbed([1.0] * 4 + [9.0] * 6, [True] * 4 + [False] * 6)
+    assert not results.is_quiet(row)
+    assert results.median(row, "native") == 9
+
+
+def test_rounds_of_a_later_sweep_are_added():
+    rows = [disturbed([1.0], [True])]
+    other = disturbed([3.0], [False], [4.0])
+    results.add(rows, [other, make_row("sgd_step")])
+    assert [row["case"] for row in rows] == ["adam_step", "sgd_step"]
+    assert rows[0]["seconds"] == {"native": [1.0, 3.0], "textbook": [2.0, 4.0]}
+    assert rows[0]["quiet"] == {"native": [True, False], "textbook": [True, True]}
+
+
+def test_what_a_later_sweep_could_not_measure_is_left_as_it_was():
+    row, other = make_row(), make_row()
+    del other["seconds"]["in_place"], other["quiet"]["in_place"]
+    rows = [row]
+    results.add(rows, [failed(make_row())])
+    assert len(rows[0]["seconds"]["native"]) == 3
+    results.add(rows, [other])
+    assert "in_place" not in rows[0]["seconds"] and len(rows[0]["seconds"]["native"]) == 6

@@ -19,8 +19,8 @@ KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "training_step"]
 DTYPES = ["float32", "float64"]
 BUDGET, QUICK_BUDGET = 3.0, 0.3  # seconds a row
 # All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
-# happen to lie makes a difference of several percent. Large arrays take that long in themselves, and lie everywhere.
-SWEEPS, LARGE = 3, 1 << 22
+# happen to lie makes a difference of several percent. Large arrays take long enough in themselves.
+SWEEPS, LARGE = 5, 1 << 25
 QUICK_SIZES = 1 << 14, 1 << 20
 SMALL_SIZES = 16, 1000
 QUICK_STEPS = "tiny", "mlp"

@@ -5,224 +5,142 @@ measured against yardsticks, the limits and rivals of the same row. The change o
 its yardsticks of how much native's time, as a multiple of the yardstick's, has grown; one yardstick that
 is fast today and slow tomorrow does not move it.
 
-How much a row changes by chance is seen from the runs themselves: a changed kernel changes in all its rows,
-so what the rows of one case differ in is noise. A change counts beyond SIGMAS times that noise, and beyond
-a floor: any row may jump by 10 % in either run, with where its arrays happen to lie in memory, so that
-one row alone says little. The median of several is what finds a kernel that was slowed by some percent.
-Where the machine ran at another pace, as when the other half of its core was busy, all slow down, but not by
-the same factor; as much as RESPONSE of the change of pace is then noise too.
+How much a row changes by chance is seen from the runs themselves: the rows of one case share their code, so
+that what they differ in is noise. Rows for which the CPU was quiet have less of it than the others, and are
+all that their case is judged by. The median of a case's rows comes first, as it is known best; then every
+row that changed otherwise than its case.
 """
 
 import math
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
-from .report import few, label, percent_text, row_text
-from .results import MEDIAN_ERROR, NORMAL_IQR, key, limits, log_ratios, median, rivals, share_of_limit
+from .report import few, percent_text, row_text
+from .results import is_quiet, key, limits, ratio, rivals, share_of_limit
 
-FLOORS = {1: math.log(1.30), 2: math.log(1.15)}  # by the number of rows; FLOOR for more
-FLOOR = math.log(1.05)
-# Cases differ by more than their rows tell when the machine changes in the middle of a run, but also when
-# many kernels were changed: their spread raises the floor, and no further than this.
-HIGHEST_FLOOR = math.log(1.10)
-SIGMAS, ROW_SIGMAS = 3, 4  # there are many more rows than cases, and the first of them to alarm counts
-RESPONSE = 0.5
+SIGMAS = 6  # of noise that a change must exceed; noise has outliers
+ROW, FLOOR = 0.17, 0.05  # what the change of one row, and the median of any number, must exceed in any case
+NORMAL = 1.4826  # standard deviation of normal noise, by its median distance from the median
 LEGEND = (
     "Change: of native's time, measured with the rivals and limits of the same rows. Noise: up to which it "
     "may be chance. Of limit: the limit's time as a share of native's, before and now, median of the rows."
 )
-NORMAL = 2 / NORMAL_IQR  # standard deviation of normal noise, by its median distance from the median
 
 
 class Change(NamedTuple):
     """One thing that takes another time than before.
 
-    what : a kernel, a case or a row; factor : its new time by its old one, measured with the yardsticks;
-    noise : a factor (above 1) up to which it could be chance; rows : how many rows it is the median of;
-    shares : native's share of the limit in the old and in the new run, or None
+    what : a case or a row; rows : how many rows it is the median of; factor : its new time by its old one;
+    noise : a factor (above 1) up to which it could be chance; shares : native's share of the limit in the
+    old and in the new run, or None
     """
 
     what: str
+    rows: int
     factor: float
     noise: float
-    rows: int
     shares: tuple
 
 
 class _Pair(NamedTuple):
-    """A row of both runs, and how the ratios of its `names`, yardsticks and native, have shifted."""
+    """A row of both runs, the logarithm of its change, and whether both had quiet rounds enough."""
 
     old: dict
     new: dict
-    names: list
-    shifts: np.ndarray  # [i, j] is the new logarithm of the ratio of i to j, less the old one
-    errors: np.ndarray
-    paces: np.ndarray  # logarithms of the new times by the old
-
-
-class _Row(NamedTuple):
-    pair: _Pair
-    shift: float  # logarithm of the factor
-    error: float  # its standard error, as far as rounds and yardsticks tell
-    pace: float  # logarithm of the yardsticks' new time by the old
+    shift: float
+    quiet: bool
 
 
 def compare(old, new):
     """The changes of native from one run to another, a list of `Change`: empty if all may be noise."""
-    pairs = _pairs(old, new)
-    return _changes(_rows(pairs, _yardstick_changes(pairs)))
+    return _changes(_pairs(old, new))
 
 
 def print_comparison(console, old, new):
-    """Print what changed to a rich console. Returns the changes of native."""
-    from rich.markup import escape
-
+    """Print what changed to a rich console. Returns the changes."""
     for line in _differences(old, new):
-        console.print(f"[yellow]{escape(line)}[/yellow]", highlight=False)
+        console.print(line, style="yellow", highlight=False, markup=False)
     pairs = _pairs(old, new)
-    yardsticks = _yardstick_changes(pairs)
-    rows = _rows(pairs, yardsticks)
-    changes = _changes(rows)
-    for change in yardsticks:
-        text = f"{label(change.what)} itself changed: {_percent(change.factor)} of time against the others."
-        console.print(text, highlight=False, markup=False)
+    changes = _changes(pairs)
     if changes:
         console.print(_table(changes))
         console.print(LEGEND, style="dim", highlight=False)
-    for line in _summary(rows, len(pairs), changes) + _missing(old, new):
+    for line in _summary(pairs, changes) + _missing(old, new):
         console.print(line, highlight=False, markup=False)
     return changes
 
 
 def _pairs(old, new):
-    """What both runs have measured on a quiet machine."""
-    before = _measured(old)
-    return [_pair(before[name], row) for name, row in _measured(new).items() if name in before]
+    """What both runs have measured on a quiet machine, with at least two yardsticks: one may have changed itself."""
+    before, pairs = _measured(old), []
+    for name, row in _measured(new).items():
+        if name in before:
+            shifts = _shifts(before[name], row)
+            if len(shifts) > 1:
+                quiet = is_quiet(before[name]) and is_quiet(row)
+                pairs.append(_Pair(before[name], row, float(np.median(shifts)), quiet))
+    return pairs
+
+
+def _shifts(old, new):
+    """The logarithms of native's change, one by each yardstick; the forms of a peer, or of streaming, are one."""
+    shifts = {}
+    for name in (*limits(new), *rivals(new)):
+        if name in old["seconds"]:
+            shift = math.log(ratio(old, name)[0] / ratio(new, name)[0])
+            shifts.setdefault(name.split()[0], []).append(shift)
+    return [float(np.median(forms)) for forms in shifts.values()]
 
 
 def _measured(run):
     return {key(row): row for row in run["rows"] if not row["busy"] and "native" in row.get("seconds", {})}
 
 
-def _pair(old, new):
-    names = [name for name in ["native", *limits(old), *rivals(old)] if name in new["seconds"]]
-    (before, old_errors), (after, new_errors) = (log_ratios(row, names) for row in (old, new))
-    paces = np.log([median(new, name) / median(old, name) for name in names])
-    return _Pair(old, new, names, after - before, np.hypot(old_errors, new_errors), paces)
-
-
-def _yardstick_changes(pairs):
-    """The rivals and limits that changed against most of them."""
-    rows = {}
+def _changes(pairs):
+    cases = {}
     for pair in pairs:
-        for name in pair.names[1:] if len(pair.names) > 3 else ():  # of two none is the odd one out
-            rows.setdefault(name, []).append(_row(pair, name, pair.names[1:]))
+        cases.setdefault(pair.new["case"], []).append(pair)
+    noise = {quiet: _noise(cases.values(), quiet) for quiet in (True, False)}
+    everything = [pair.new for pair in pairs]
     changes = []
-    for name, of_name in rows.items():
-        changes += _judge(name, of_name, 0, HIGHEST_FLOOR, {})
-    return changes
-
-
-def _rows(pairs, yardstick_changes):
-    """Native's shifts, by the yardsticks that did not change themselves where there are two of those."""
-    changed = {change.what for change in yardstick_changes}
-    rows = []
-    for pair in pairs:
-        steady = [name for name in pair.names[1:] if name not in changed]
-        rows.append(_row(pair, "native", steady if len(steady) > 1 else pair.names[1:]))
-    return [row for row in rows if row]
-
-
-def _row(pair, name, yardsticks):
-    if len(yardsticks) < 2:  # a single one may be what changed
-        return None
-    index = pair.names.index(name), [pair.names.index(yardstick) for yardstick in yardsticks]
-    shifts = pair.shifts[index]
-    shift = _median(shifts)
-    disagreement = MEDIAN_ERROR * NORMAL * _median(np.abs(shifts - shift)) / math.sqrt(len(shifts))
-    error = math.hypot(disagreement, _median(pair.errors[index]))
-    return _Row(pair, shift, error, _median(pair.paces[index[1]]))
-
-
-def _spread(groups):
-    """The standard deviation of a row's shift, from what rows of the same group differ in."""
-    differences = [abs(a.shift - b.shift) for rows in groups for a, b in combinations(rows, 2)]
-    return NORMAL * float(np.median(differences)) / math.sqrt(2) if differences else 0.0
-
-
-def _changes(rows):
-    """Kernels that changed, then cases and rows that changed in another way than what they belong to."""
-    by_case = _grouped(rows, lambda row: row.pair.new["case"])
-    noise = _spread(by_case.values())
-    floor = _floor(by_case.values())
-    changes, known = [], {}
-    for name, of_kernel in _grouped(rows, _kernel).items():
-        if _is_whole(of_kernel):
-            changes += _judge(f"{name}, all cases", of_kernel, noise, floor, known)
-    for name, of_case in by_case.items():
-        changes += _judge(name, of_case, noise, floor, known)
-    everything = [row.pair.new for row in rows]
-    for row in rows:
-        changes += _judge(row_text(row.pair.new, everything), [row], noise, floor, known)
+    for name, rows in cases.items():
+        change = _judge(name, [pair for pair in rows if pair.quiet] or rows, noise)
+        changes += change
+        expected = math.log(change[0].factor) if change else 0.0
+        for pair in rows if len(rows) > 1 else []:
+            if abs(pair.shift - expected) > _limit([pair], noise):
+                changes += _judge(row_text(pair.new, everything), [pair], noise)
     return sorted(changes, key=lambda change: -abs(math.log(change.factor)))
 
 
-def _is_whole(rows):
-    """Whether several cases changed together: each by half of what all did at least."""
-    shift = _median([row.shift for row in rows])
-    cases = _grouped(rows, lambda row: row.pair.new["case"]).values()
-    together = all(_median([row.shift for row in case]) * shift > 0.5 * shift**2 for case in cases)
-    return together and len(cases) > 1
-
-
-def _judge(what, rows, noise, floor, known):
-    """The change of some rows in a list, or none if it may be noise.
-
-    `known` has the logarithms of the changes that were found for rows before, and gets this one.
-    """
-    shift = _median([row.shift for row in rows])
-    if len(rows) == 1:
-        limit = ROW_SIGMAS * max(noise, rows[0].error)
-    else:  # their own spread tells little if they are few, but a case may be noisier than others
-        spread = max(noise, math.hypot(noise, _spread([rows])) / math.sqrt(2))
-        limit = SIGMAS * MEDIAN_ERROR * spread / math.sqrt(len(rows))
-    pace = _median([row.pace for row in rows])
-    limit = math.hypot(max(FLOORS.get(len(rows), floor), limit), RESPONSE * pace)
-    news = max(abs(shift - known.get(key(row.pair.new), 0)) for row in rows)
-    if min(abs(shift), news) <= limit:
+def _judge(what, rows, noise):
+    """The change of some rows as a list of one, or of none if it may be noise."""
+    shift, limit = float(np.median([pair.shift for pair in rows])), _limit(rows, noise)
+    if abs(shift) <= limit:
         return []
-    known.update((key(row.pair.new), shift) for row in rows)
-    shares = [_median([share_of_limit(row) for row in side]) for side in
-              ([row.pair.old for row in rows], [row.pair.new for row in rows])]
-    return [Change(what, math.exp(shift), math.exp(limit), len(rows), tuple(shares))]
+    shares = []
+    for side in ([pair.old for pair in rows], [pair.new for pair in rows]):
+        known = [share for share in map(share_of_limit, side) if share is not None]
+        shares.append(float(np.median(known)) if known else None)
+    return [Change(what, len(rows), math.exp(shift), math.exp(limit), tuple(shares))]
 
 
-def _floor(cases):
-    """What a median of rows must exceed at least: more where unrelated cases move together."""
-    medians = np.array([_median([row.shift for row in rows]) for rows in cases])
-    spread = NORMAL * _median(np.abs(medians - np.median(medians))) if len(medians) else 0
-    return min(max(FLOOR, SIGMAS * spread), HIGHEST_FLOOR)
+def _noise(cases, quiet):
+    """The standard deviation of the shift of a row, quiet or not, from how far rows are from their case's median."""
+    distances = []
+    for rows in cases:
+        if len(rows) > 1:
+            # The median of n values is closer to them than their true centre is.
+            closer = math.sqrt(len(rows) / (len(rows) - 1))
+            centre = np.median([pair.shift for pair in rows])
+            distances += [closer * abs(pair.shift - centre) for pair in rows if pair.quiet == quiet]
+    return NORMAL * float(np.median(distances)) if distances else 0.0
 
 
-def _kernel(row):
-    new = row.pair.new
-    if new["group"] == "training steps":
-        return new["group"]
-    return new["case"].split()[0].split(".")[0]  # optim.Adam.step shares its code with the other optimizers
-
-
-def _median(values):
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
-
-
-def _grouped(rows, group):
-    groups = {}
-    for row in rows:
-        groups.setdefault(group(row), []).append(row)
-    return groups
+def _limit(rows, noise):
+    """How large the logarithm of the median change of some rows may be by chance."""
+    return max(FLOOR, max(ROW, SIGMAS * noise[rows[0].quiet]) / math.sqrt(len(rows)))
 
 
 def _differences(old, new):
@@ -236,17 +154,14 @@ def _differences(old, new):
     return lines
 
 
-def _summary(rows, matched, changes):
-    if not rows:
-        return ["Nothing to compare: the runs have no row in common that both have measured."]
-    largest = max(rows, key=lambda row: abs(row.shift))
-    text = row_text(largest.pair.new, [row.pair.new for row in rows])
+def _summary(pairs, changes):
+    if not pairs:
+        return ["Nothing to compare: the runs have no row in common that both have measured with two yardsticks."]
+    largest = max(pairs, key=lambda pair: abs(pair.shift))
+    text = row_text(largest.new, [pair.new for pair in pairs])
     lines = [] if changes else ["Nothing changed beyond noise."]
-    lines.append(f"{len(rows)} rows compared; the largest change of a single one is "
-                 f"{_percent(math.exp(largest.shift))} ({text}).")
-    if matched > len(rows):
-        lines.append(f"{matched - len(rows)} rows have less than two yardsticks and are not judged.")
-    return lines
+    return lines + [f"{len(pairs)} rows compared; the largest change of a single one is "
+                    f"{_percent(math.exp(largest.shift))} ({text})."]
 
 
 def _missing(old, new):

@@ -25,6 +25,7 @@ MARK = {"color": "#444444", "linestyle": "--", "linewidth": 1.5,
 TITLE = {"fontweight": "bold", "x": 0.01, "horizontalalignment": "left"}
 SPEED = "speed (Gelement/s)"
 STREAM = "streaming the same bytes"
+CUT = 25  # times native's longest bar: beyond, native's could not be seen
 
 
 def draw(folder, run):
@@ -217,12 +218,14 @@ def _load(group, rows, partners):
 def _bar_panel(axes, rows, texts, value, text):
     """Groups of bars from the top down. Returns where each group begins and ends."""
     y, spans = 0, []
+    longest = CUT * max(value(row, "native") for row in rows)
     for row in rows:
         start = y
         for rival in ["native", *rivals(row)]:
             length = value(row, rival)
-            axes.barh(y, length, height=0.9, color=_color(rival))
-            axes.annotate(text(length), (length, y), xytext=(4, 0), textcoords="offset points", va="center",
+            drawn, cut = min(length, longest), " (cut off)" if length > longest else ""
+            axes.barh(y, drawn, height=0.9, color=_color(rival))
+            axes.annotate(text(length) + cut, (drawn, y), xytext=(4, 0), textcoords="offset points", va="center",
                           fontsize="x-small", fontweight="bold" if rival == "native" else "normal")
             y += 1
         spans.append((start - 0.5, y - 0.5))

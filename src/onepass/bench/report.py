@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from ..train import replacing
-from .results import key, median, quartiles, ratio, rivals, share_of_limit
+from .results import is_quiet, key, median, quartiles, ratio, rivals, share_of_limit
 
 GROUPS = ["optimizers", "batch norm", "dropout", "training steps"]
 LABELS = {"textbook": "NumPy", "in_place": "in place"}
@@ -85,7 +85,8 @@ def describe(run):
         machine.get("memory", ""),
         f"Measured: {', '.join(same)}." if same else "",
         f"Rivals took turns, {' to '.join(map(str, rounds))} rounds a row: times, and ratios within a round, "
-        "are given as medians. Each result was first found equal to onepass's." if rounds else "",
+        "are given as medians of the rounds in which the CPU did nothing else. Each result was first found "
+        "equal to onepass's." if rounds else "",
         f"Reproduce with: {run['command']}",
     ]
     return [line for line in lines if line]
@@ -288,6 +289,10 @@ def _notes(run):
             refused.setdefault(pair, {})[row_text(row, run["rows"])] = None
         for pair in row.get("left_out", {}).items():
             left_out.setdefault(pair, {})[row["case"]] = None
+    disturbed = [row_text(row, run["rows"]) for row in run["rows"]
+                 if "seconds" in row and not row["busy"] and not is_quiet(row)]
+    if disturbed:
+        notes.append(f"Something else used the CPU for most of the time, so that the numbers are rough: {few(disturbed)}")
     for cases, what in ((left_out, "is left out"), (refused, "was refused, and not timed")):
         notes += [f"{NAMES.get(rival, rival)} {what}: {reason} ({few(list(names))})"
                   for (rival, reason), names in cases.items()]

@@ -7,7 +7,6 @@ whether the CPU was seen to do nothing else. A limit is a plain loop over the sa
 step its matrix products alone. A row that could not be measured has an `error` and no `seconds`.
 """
 
-import itertools
 import json
 import math
 
@@ -18,8 +17,6 @@ from ..train import replacing
 FORMAT = 1
 ENOUGH = 5  # quiet rounds
 RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
-MEDIAN_ERROR = 1.2533  # standard error of the median of normal noise, by that of the mean
-NORMAL_IQR = 1.349  # distance of the quartiles of normal noise, by its standard deviation
 _RUN = {"onepass_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
         "rows": list}
 _ROW = {"case": str, "group": str, "shape": list, "elements": int, "dtype": str, "threads": int, "busy": int,
@@ -87,8 +84,9 @@ def rivals(*rows):
 
 
 def is_quiet(row):
-    """Whether native had enough quiet rounds for these to be all that counts."""
-    return np.count_nonzero(row["quiet"]["native"]) >= ENOUGH
+    """Whether native had the CPU for itself in half of its rounds at least, and enough of them."""
+    quiet = row["quiet"]["native"]
+    return sum(quiet) >= max(ENOUGH, len(quiet) / 2)
 
 
 def rounds(row, *names):
@@ -120,20 +118,6 @@ def ratio(row, rival, to="native"):
         return None
     seconds, others = rounds(row, rival, to)
     return tuple(np.quantile(seconds / others, [0.5, 0.25, 0.75]).tolist())
-
-
-def log_ratios(row, names):
-    """Every one of `names` against every other: logarithms of the ratios, and their standard errors.
-
-    Element i, j of the first matrix is the median over rounds of log(seconds of i / seconds of j); that
-    of the second how far this median may be off if rounds are normal and independent.
-    """
-    middle, error = np.zeros((2, len(names), len(names)))
-    for i, j in itertools.combinations(range(len(names)), 2):
-        seconds, others = rounds(row, names[i], names[j])
-        low, middle[i, j], high = np.quantile(np.log(seconds / others), [0.25, 0.5, 0.75])
-        error[i, j] = MEDIAN_ERROR * (high - low) / NORMAL_IQR / math.sqrt(len(seconds))
-    return middle - middle.T, error + error.T
 
 
 def limit(row):

@@ -18,11 +18,10 @@ from . import peers
 from .measure import measure
 
 THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"
-# glibc hands a freed array of up to 32 MiB out again with its pages, or not, as what was freed before has set
-# its thresholds. This is where they end up in a process that has used large arrays for a while.
-MALLOC = {"mmap_threshold": 32 << 20, "trim_threshold": 1 << 40, "hugetlb": 1}
-MEMORY = ("Freed arrays of up to 32 MiB are used again with their pages, larger ones get new pages, as malloc does it "
-          "in a process that has run for a while; pages are huge where the system has such.")
+# glibc hands the memory of a freed array out again with its pages, or gets new ones, which takes longer than most
+# kernels, as sizes and what was freed before have it. Here it always keeps them, which is best for whoever allocates.
+MALLOC = {"mmap_max": 0, "trim_threshold": 1 << 40, "hugetlb": 1}
+MEMORY = "malloc keeps the pages of freed arrays and uses them again; pages are huge where the system has such."
 
 
 class Worker:
