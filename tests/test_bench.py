@@ -252,7 +252,7 @@ def test_another_training_step_is_refused(monkeypatch, other):
     assert "loss is off by" in row["refused"]["textbook"] and "textbook" not in row["seconds"]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.8])
+@pytest.mark.parametrize("dropout", [0.0, 0.05, 0.6])
 def test_a_training_step_with_other_dropout_is_refused(monkeypatch, dropout):
     ours = training.TrainingStep.ours
 

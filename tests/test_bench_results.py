@@ -3,7 +3,6 @@
 import copy
 import json
 
-import numpy as np
 import pytest
 from made_up_runs import failed, make_row, make_run
 

@@ -292,7 +292,7 @@ def _notes(run):
     disturbed = [row_text(row, run["rows"]) for row in run["rows"]
                  if "seconds" in row and not row["busy"] and not is_quiet(row)]
     if disturbed:
-        notes.append(f"Something else used the CPU for most of the time, so that the numbers are rough: {few(disturbed)}")
+        notes.append(f"Something else used the CPU most of the time, and numbers are rough: {few(disturbed)}")
     for cases, what in ((left_out, "is left out"), (refused, "was refused, and not timed")):
         notes += [f"{NAMES.get(rival, rival)} {what}: {reason} ({few(list(names))})"
                   for (rival, reason), names in cases.items()]

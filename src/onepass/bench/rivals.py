@@ -71,7 +71,7 @@ def check_training(ours, rival, params, runs=3):
     _check(ours.results(), rival.results(), {"params": params}, TRAINING_TOLERANCE)
 
 
-def check_training_dropout(ours, rival, runs=20):
+def check_training_dropout(ours, rival, runs=100):
     """Refused unless the losses of two steps that differ by their dropout masks alone scatter alike."""
     losses = []
     for each in (ours, rival):
@@ -80,10 +80,10 @@ def check_training_dropout(ours, rival, runs=20):
             losses.append(each.results()["loss"])
     mean, other_mean = np.mean(losses[:runs]), np.mean(losses[runs:])
     spread, other_spread = np.std(losses[:runs], ddof=1), np.std(losses[runs:], ddof=1)
-    # Of twenty losses each, the quotient of the spreads errs by a quarter, the difference of the means by a third
+    # Of a hundred losses each, the quotient of the spreads errs by a tenth, the difference of the means by a seventh
     # of a spread.
-    same_spread = other_spread > 0 and abs(math.log(other_spread / spread)) < 4 / 4
-    if not (same_spread and abs(other_mean - mean) < 6 / 3 * max(spread, other_spread)):
+    same_spread = other_spread > 0 and abs(math.log(other_spread / spread)) < 5 / 10
+    if not (same_spread and abs(other_mean - mean) < 6 / 7 * max(spread, other_spread)):
         raise Refused(f"the loss under dropout is {other_mean:.4g} +- {other_spread:.2g}, "
                       f"not {mean:.4g} +- {spread:.2g}")
 
