@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_runs import make_row, make_run
 
 from onepass import native
 from onepass.bench import busy, command, contests, in_place, measure, places, results, textbook, training
@@ -342,7 +343,7 @@ def test_quick_report_names_every_kernel(capsys, monkeypatch):
 def test_a_full_run_has_the_sizes_of_the_cases():
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    work = command.contests(parser.parse_args([]))
+    work = command.contests(parser.parse_args(["--dtypes", "float32"]))
     sizes = {contest.size for contest in work if type(contest) is KernelContest and contest.case.name == "adam_step"}
     assert {1 << 10, 1 << 16, 1 << 26} <= sizes
     assert {contest.work.name for contest in work if isinstance(contest, TrainingContest)} >= {
@@ -426,6 +427,9 @@ def test_two_runs_are_compared(tmp_path, capsys):
     (["--json", "no/such/folder/bench.json"], "there is no folder no/such/folder"),
     (["--json", "."], ". is a folder, not a file"),
     (["--plot", "setup.py"], "cannot make the folder setup.py"),
+    (["--busy", "100000"], "100000 is more than the"),
+    (["--update", "pyproject.toml"], "pyproject.toml must have one line <!-- bench -->"),
+    (["--update", "no.md"], "cannot read no.md: No such file"),
     (["--from", "no.json"], "cannot read no.json: No such file"),
     (["--from", "pyproject.toml"], "pyproject.toml is not a run of onepass bench"),
     (["--compare", "no.json", "no.json"], "cannot read no.json: No such file"),
@@ -436,6 +440,22 @@ def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monk
         bench(*options)
     assert exit.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--from", "{}", "adam_step", "--quick"], "--from measures nothing and cannot be combined with KERNEL, --quick"),
+    (["--from", "{}", "--json", "other.json"], "cannot be combined with --json"),
+    (["--compare", "{}", "{}", "--markdown"], "--compare measures nothing and cannot be combined with --markdown"),
+])
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, message):
+    results.save(tmp_path / "run.json", make_run(make_row()))
+    assert bench(*(option.replace("{}", str(tmp_path / "run.json")) for option in options)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_peer_without_any_part_is_named(capsys):
+    assert bench("dropout_backward", "--sizes", "10", "--peers", "sklearn") == 0
+    assert "scikit-learn took no part: has none of these operations" in capsys.readouterr().out
 
 
 def test_more_threads_than_the_pool_has(capsys):
@@ -463,6 +483,9 @@ def test_what_was_measured_before_ctrl_c_is_reported_and_saved(monkeypatch, tmp_
     assert [row["shape"] for row in results.load(file)["rows"]] == [[10]]
     captured = capsys.readouterr()
     assert "dropout_backward" in captured.out and "interrupted" in captured.err
+    assert "Interrupted: not all was measured." in captured.out
+    assert bench("--from", str(file)) == 0
+    assert "Interrupted: not all was measured." in capsys.readouterr().out
 
 
 def test_missing_rich_is_named(monkeypatch):

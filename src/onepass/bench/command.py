@@ -32,21 +32,22 @@ def add_arguments(parser):
     add("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
         help=f"what to time, all if nothing is named: {', '.join(KERNELS)}")
     add("--sizes", type=_list_of(_positive), metavar="N,...",
-        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation)")
-    add("--dtypes", type=_list_of(_one_of(DTYPES)), default=["float32"], metavar="TYPE,...",
+        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation); small tensors and "
+        "training steps have sizes of their own")
+    add("--dtypes", type=_list_of(_one_of(DTYPES)), metavar="TYPE,...",
         help="float32 (the default), float64 or both")
-    add("--threads", type=_list_of(_positive), default=[1], metavar="N,...", help="for all rivals alike (1)")
+    add("--threads", type=_list_of(_positive), metavar="N,...", help="for all rivals alike (1)")
     add("--isa", type=_one_of([*native.isas(), "all"]), metavar="NAME",
         help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
     add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(peers.NAMES)}")
-    add("--busy", type=_positive, metavar="N", help="measure once more while other processes keep N CPUs busy")
-    add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute")
+    add("--busy", type=_cpus, metavar="N", help="measure once more while other processes keep N CPUs busy")
+    add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute without peers")
     add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add("--plot", type=_folder, metavar="DIR", help="draw pictures (PNG and SVG)")
     add("--from", dest="saved", type=_run, metavar="FILE", help="report what --json saved, instead of measuring")
-    add("--update", type=Path, metavar="FILE",
+    add("--update", type=_with_markers, metavar="FILE",
         help="write the tables into a Markdown file, between <!-- bench --> and <!-- /bench -->")
     add("--compare", nargs=2, type=_run, metavar=("OLD", "NEW"),
         help="show what changed between two runs that --json saved, beyond noise")
@@ -63,7 +64,11 @@ def run(args):
         from . import report
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('rich is not installed: pip install "onepass[cli]"', name="rich") from error
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
+    if problem := _contradiction(args):
+        print(f"onepass: error: {problem}", file=sys.stderr)
+        return 2
+    args.threads, args.dtypes = args.threads or [1], args.dtypes or ["float32"]
     if args.compare:
         from . import compare
 
@@ -91,6 +96,19 @@ def run(args):
     if not finished:
         print("onepass: interrupted: the report is incomplete", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _contradiction(args):
+    """What is wrong with the options together, or None."""
+    measuring = {"KERNEL": args.kernels, "--sizes": args.sizes, "--dtypes": args.dtypes, "--threads": args.threads,
+                 "--isa": args.isa, "--peers": args.peers, "--busy": args.busy, "--quick": args.quick,
+                 "--json": args.json}
+    reporting = {"--from": args.saved, "--markdown": args.markdown, "--plot": args.plot, "--update": args.update}
+    alone = {"--from": (args.saved, measuring), "--compare": (args.compare, measuring | reporting)}
+    for option, (given, others) in alone.items():
+        if given and any(others.values()):
+            return f"{option} measures nothing and cannot be combined with " + ", ".join(
+                name for name, value in others.items() if value)
 
 
 def contests(args):
@@ -138,14 +156,20 @@ def _measure(args):
                         plan = Plan(tuple(isas), there, busy, budget / _sweeps(contest), seed=sweep)
                         results.add(data["rows"], map(results.rounded, worker.measure(contest, plan)))
                         progress.advance(task)
+                    if args.json:
+                        results.save(args.json, data | {"interrupted": True})
                 worker.stop()
         except KeyboardInterrupt:
+            data["interrupted"] = True
             return False, data
         finally:
             if worker:
                 worker.stop()
             if args.json:
                 results.save(args.json, data)
+    idle = set(args.peers) - data["left_out"].keys() - {
+        name.split()[0] for row in data["rows"] for kind in ("seconds", "refused", "left_out") for name in row.get(kind, ())}
+    data["left_out"] |= dict.fromkeys(sorted(idle), "has none of these operations")
     return True, data
 
 
@@ -172,6 +196,25 @@ def _positive(text):
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 2**50):  # beyond, NumPy counts no bytes
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 2^50")
     return int(text)
+
+
+def _cpus(text):
+    cpus = machine.describe()["cpus"]
+    if _positive(text) > cpus:
+        raise argparse.ArgumentTypeError(f"{text} is more than the {cpus} CPUs there are")
+    return int(text)
+
+
+def _with_markers(text):
+    from .report import check_markers
+
+    try:
+        check_markers(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text}: {error.strerror}") from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
 
 
 def _one_of(names):

@@ -77,7 +77,8 @@ def _curves(title, rows):
     """Speed and time per element over size; with several thread counts, native's gain from them too."""
     threads = sorted({row["threads"] for row in rows})
     figure = Figure(figsize=(13 + 3.5 * (len(threads) > 1), 5.4), layout="constrained")
-    figure.suptitle(f"{title} ({rows[0]['dtype']}, {rows[0]['isa']})", **TITLE)
+    words = [rows[0][name] for name in ("dtype", "isa") if rows[0][name] not in title.split()]
+    figure.suptitle(f"{title} ({', '.join(words)})" if words else title, **TITLE)
     panels = figure.subplots(1, 2 + (len(threads) > 1))
     _over_size(panels[0], rows, threads, _speed, above=True)
     panels[0].set(title="Speed (higher is better)", ylabel=SPEED)
@@ -87,7 +88,7 @@ def _curves(title, rows):
         _over_threads(panels[2], rows, threads)
     handles = [Line2D([], [], label=label(rival), **_line(rival)) for rival in ["native", *rivals(*rows)]]
     if any(map(limit, rows)):
-        handles.append(Patch(color=LIMIT, alpha=0.3, label="faster than\n" + STREAM))
+        handles.append(Patch(color=LIMIT, alpha=0.3, label="beyond the limit:\n" + STREAM))
     if len(threads) > 1:
         handles += [Line2D([], [], color=LIMIT, linestyle=style, linewidth=1.5, label=_threads_text(count))
                     for count, style in zip(threads, LINES * len(threads))]

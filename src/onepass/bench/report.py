@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from ..train import replacing
-from .results import is_quiet, key, median, quartiles, ratio, rivals, share_of_limit
+from .results import is_quiet, key, median, ratio, rivals, share_of_limit, spread
 
 GROUPS = ["optimizers", "batch norm", "dropout", "training steps"]
 LABELS = {"textbook": "NumPy", "in_place": "in place"}
@@ -15,15 +15,18 @@ LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
 DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
 LOADED = "Under load"
 ERROR_WIDTH = 16  # an error stands in native's column, in as many lines as it takes
+ROUGH, SMALL = "~", "optim"
 LEGEND = {
     "NumPy": "the formula as the paper has it, in NumPy with temporary arrays; time per call",
     "native": "the C kernels; time per call, and for a training step onepass's layers and optimizer on them",
     "+-": "half the distance between the quartiles of native's rounds, as a share of their median",
+    ROUGH: "something else used the CPU most of the time, so that the row is rough",
+    SMALL: "a whole step of the optimizer class over ten tensors of 16 or 1000 elements",
     "vs": "time of that rival divided by native's: above 1x native is faster",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
     "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix "
-                "products alone, divided by native's: at 100% nothing is left to gain, above it native wins",
+                "products alone, divided by native's: at 100% nothing is left to gain, and above it native beats that loop",
     "data": "hot: the arrays fit together in the L2 cache, and are found there",
 }
 MARKERS = "<!-- bench -->", "<!-- /bench -->"
@@ -60,13 +63,18 @@ def markdown(run):
 
 def update_markdown(path, run):
     """Put a run between the comments <!-- bench --> and <!-- /bench --> of a Markdown file."""
+    before, after = check_markers(path)
+    with replacing(path) as file:
+        file.write(f"{before}{MARKERS[0]}\n{markdown(run)}{MARKERS[1]}{after}".encode())
+
+
+def check_markers(path):
+    """What stands before and after the two comments of a Markdown file; ValueError if it has not one of each."""
     text = Path(path).read_bytes().decode()
     start, end = (text.find(marker) for marker in MARKERS)
     if start < 0 or end < start or any(text.count(marker) > 1 for marker in MARKERS):
         raise ValueError(f"{path} must have one line {MARKERS[0]} and below it one {MARKERS[1]}")
-    text = f"{text[:start]}{MARKERS[0]}\n{markdown(run)}{text[end:]}"
-    with replacing(path) as file:
-        file.write(text.encode())
+    return text[:start], text[end + len(MARKERS[1]):]
 
 
 def describe(run):
@@ -85,8 +93,9 @@ def describe(run):
         machine.get("memory", ""),
         f"Measured: {', '.join(same)}." if same else "",
         f"Rivals took turns, {' to '.join(map(str, rounds))} rounds a row: times, and ratios within a round, "
-        "are given as medians of the rounds in which the CPU did nothing else. Each result was first found "
-        "equal to onepass's." if rounds else "",
+        "are given as medians, of the quiet rounds in rows without ~. Each rival's result was first found to be "
+        "onepass's, up to rounding and the choice of dropout's masks." if rounds else "",
+        "Interrupted: not all was measured." if run.get("interrupted") else "",
         f"Reproduce with: {run['command']}",
     ]
     return [line for line in lines if line]
@@ -180,8 +189,8 @@ def _columns(rows, settings):
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns |= {
         "NumPy": lambda row: time_text(median(row, "textbook")),
-        "native": lambda row: row.get("error") or time_text(median(row, "native")),
-        "+-": _spread,
+        "native": lambda row: row.get("error") or ROUGH * (not is_quiet(row)) + time_text(median(row, "native")),
+        "+-": lambda row: percent_text(spread(row)),
     }
     for rival in rivals(*rows):
         columns[f"vs {label(rival)}"] = lambda row, rival=rival: ratio_text((ratio(row, rival) or [None])[0])
@@ -207,13 +216,6 @@ def _load_columns(busy, quiet, settings):
 def _filled(columns, rows):
     filled = {heading: [text(row) for row in rows] for heading, text in columns.items()}
     return {heading: cells for heading, cells in filled.items() if any(cells)}
-
-
-def _spread(row):
-    if not row.get("seconds", {}).get("native"):
-        return ""
-    low, high = quartiles(row, "native")
-    return percent_text((high - low) / 2 / median(row, "native"))
 
 
 def _heading(heading):
@@ -272,6 +274,8 @@ def _legend(run):
     loaded = tables.pop(LOADED, None)
     headings = {heading.removeprefix("vs ") for columns in tables.values() for heading in columns}
     headings |= {"vs", "foreach"} if "torch foreach" in headings else {"vs"}
+    texts = [cell for columns in tables.values() for name in ("case", "native") for cell in columns.get(name, [])]
+    headings |= {mark for mark in (ROUGH, SMALL) if any(text.startswith(mark) for text in texts)}
     lines = [f"{name}: {text}." for name, text in LEGEND.items() if name in headings]
     if loaded:
         busy = sorted({row["busy"] for row in run["rows"]} - {0})
@@ -289,10 +293,6 @@ def _notes(run):
             refused.setdefault(pair, {})[row_text(row, run["rows"])] = None
         for pair in row.get("left_out", {}).items():
             left_out.setdefault(pair, {})[row["case"]] = None
-    disturbed = [row_text(row, run["rows"]) for row in run["rows"]
-                 if "seconds" in row and not row["busy"] and not is_quiet(row)]
-    if disturbed:
-        notes.append(f"Something else used the CPU most of the time, and numbers are rough: {few(disturbed)}")
     for cases, what in ((left_out, "is left out"), (refused, "was refused, and not timed")):
         notes += [f"{NAMES.get(rival, rival)} {what}: {reason} ({few(list(names))})"
                   for (rival, reason), names in cases.items()]

@@ -100,13 +100,22 @@ def rounds(row, *names):
 
 
 def median(row, rival):
-    """Seconds per call, or None where the rival was not measured."""
-    return float(np.median(rounds(row, rival))) if _has(row, rival) else None
+    """Seconds per call, or None where the rival was not measured.
+
+    Those of another than native follow from native's and the ratio, so that times and ratios agree.
+    """
+    if not _has(row, rival, "native"):
+        return None
+    native = float(np.median(rounds(row, "native")))
+    return native if rival == "native" else native * ratio(row, rival)[0]
 
 
-def quartiles(row, rival):
-    """The quartiles of the seconds per call, or None where the rival was not measured."""
-    return tuple(np.quantile(rounds(row, rival), [0.25, 0.75]).tolist()) if _has(row, rival) else None
+def spread(row):
+    """Half the distance between the quartiles of native's seconds, as a share of their median, or None."""
+    if not _has(row, "native"):
+        return None
+    low, high = np.quantile(rounds(row, "native"), [0.25, 0.75])
+    return float(high - low) / 2 / median(row, "native")
 
 
 def ratio(row, rival, to="native"):
