@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -106,6 +107,38 @@ def test_rivals_take_turns_in_changing_order():
     turns = [b for a, b in zip([None, *calls], calls) if a != b]
     rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
     assert len(turns) <= 3 * (1 + MIN_ROUNDS) and len(set(rounds)) > 1
+
+
+def test_a_rival_runs_on_its_own_instruction_set():
+    seen = {isa: set() for isa in native.isas()}
+    take_turns({isa: (isa, lambda isa=isa: seen[isa].add(native.isa())) for isa in seen}, 0)
+    assert seen == {isa: {isa} for isa in native.isas()}
+
+
+def test_times_are_those_of_one_call(monkeypatch):
+    monkeypatch.setattr(measure.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    calls = []
+    assert measure._time(lambda: calls.append(1), 4) == 0.5
+    assert len(calls) == 4
+
+
+def test_load_is_there_while_measuring(monkeypatch):
+    asked = []
+    monkeypatch.setattr(measure, "busy", lambda n: asked.append(n) or busy.busy(0))
+    measure.measure(KernelContest(find("dropout_backward p=0.5"), 100, "float32"), plan(busy=(0, 2)))
+    assert asked == [0, 2]
+
+
+def test_limits_are_streams_of_the_passes(monkeypatch):
+    streamed = []
+    monkeypatch.setattr(native, "stream", lambda *lists, **options: streamed.append((*map(len, lists), options)))
+    monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
+    monkeypatch.setattr("onepass.bench.cases.l2_bytes", lambda: 0)
+    contest = KernelContest(find("batch_norm_backward NCHW"), 1000, "float32")
+    for limit in contest.limits(contest.arguments()).values():
+        limit()
+    passes = [(2, 0, 0, {}), (2, 0, 1, {})]
+    assert streamed == [*passes, passes[0], (2, 0, 1, {"nontemporal": True})]
 
 
 class FakeProbe:
@@ -266,11 +299,49 @@ def test_a_training_step_with_other_dropout_is_refused(monkeypatch, dropout):
     assert "under dropout" in row["refused"]["textbook"]
 
 
+def test_a_rival_that_works_once_is_refused(monkeypatch):
+    forward = in_place.batch_norm_forward
+
+    def lazy(**arguments):
+        step, done = forward(**arguments), []
+
+        def run():
+            done[:] = done or [step()]
+            return done[0]
+        return run
+
+    monkeypatch.setattr(in_place, "batch_norm_forward", lazy)
+    (row,) = measure.measure(KernelContest(find("batch_norm_forward"), 1000, "float32"), plan())
+    assert "running_mean is off by" in row["refused"]["in_place"]
+
+
+@pytest.mark.parametrize(("keep", "message"), [
+    (lambda n: np.random.default_rng(0).random(n) < 0.8, "drops the same elements again"),
+    (lambda n: np.arange(n) < 0.8 * n, "keeps 625 of 625"),
+])
+def test_dropout_without_chance_is_refused(monkeypatch, keep, message):
+    def dropout(x, *, p, **rest):
+        mask = keep(x.size)
+        return x * mask / np.float32(1 - p), mask
+
+    monkeypatch.setattr(textbook, "dropout_forward", dropout)
+    (row,) = measure.measure(KernelContest(find("dropout_forward p=0.2"), 10_000, "float32"), plan())
+    assert message in row["refused"]["textbook"]
+
+
+def test_a_rival_that_steps_one_of_many_tensors_is_refused(monkeypatch):
+    step = textbook.adam_step
+    monkeypatch.setattr(textbook, "adam_step", lambda **arguments: step(
+        **arguments | {"params": arguments["params"][:1], "grads": arguments["grads"][:1]}))
+    (row,) = measure.measure(SmallTensorsContest(find("adam_step"), 16, "float32"), plan())
+    assert "textbook" in row["refused"]
+
+
 def test_dropout_that_keeps_too_many_is_refused(monkeypatch):
     dropout = textbook.dropout_forward
     monkeypatch.setattr(textbook, "dropout_forward", lambda x, *, p, **rest: dropout(x, p=p / 2, **rest))
     (row,) = measure.measure(KernelContest(find("dropout_forward p=0.2"), 10_000, "float32"), plan())
-    assert "of 10000 elements, not about 8000" in row["refused"]["textbook"]
+    assert "of 625 elements, not about 500" in row["refused"]["textbook"]
 
 
 def test_a_rival_that_fails_is_left_out(monkeypatch):
@@ -300,6 +371,34 @@ def test_a_worker_keeps_to_its_threads_and_outlives_its_process():
     finally:
         worker.stop()
     assert not worker._process.is_alive()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the environment of a process from /proc")
+def test_a_worker_tells_all_libraries_its_threads_and_malloc_to_keep_pages():
+    worker = Worker(3, [])
+    try:
+        with open(f"/proc/{worker._process.pid}/environ") as file:
+            environment = dict(line.split("=", 1) for line in file.read().split("\0") if line)
+    finally:
+        worker.stop()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"):
+        assert environment[name] == "3"
+    assert "glibc.malloc.mmap_max=0" in environment["GLIBC_TUNABLES"]
+
+
+def test_contests_are_known_again_in_another_process():
+    contest = KernelContest(find("adam_step"), 100, "float32")
+    assert pickle.loads(pickle.dumps(contest)) == contest
+    assert hash(pickle.loads(pickle.dumps(contest))) == hash(contest)
+
+
+def test_an_array_too_large_for_the_address_space_is_out_of_memory(monkeypatch):
+    def fail(*args):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(places.mmap, "mmap", fail)
+    rows = measure.measure(KernelContest(find("dropout_backward p=0.5"), 100, "float32"), plan(busy=(0, 1)))
+    assert [(row["busy"], row["error"]) for row in rows] == [(0, "out of memory"), (1, "out of memory")]
 
 
 def test_a_worker_shows_what_went_wrong_in_it():
@@ -445,6 +544,7 @@ def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monk
 @pytest.mark.parametrize(("options", "message"), [
     (["--from", "{}", "adam_step", "--quick"], "--from measures nothing and cannot be combined with KERNEL, --quick"),
     (["--from", "{}", "--json", "other.json"], "cannot be combined with --json"),
+    (["training_step", "--dtypes", "float64"], "nothing to measure: training steps are float32 only"),
     (["--compare", "{}", "{}", "--markdown"], "--compare measures nothing and cannot be combined with --markdown"),
 ])
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, message):

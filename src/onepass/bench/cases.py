@@ -57,6 +57,10 @@ class Case:
     def name(self):
         return f"{self.kernel} {self.options}".strip()
 
+    def __reduce__(self):
+        # In another process it is equal to the case of that name there.
+        return find, (self.name,)
+
     @property
     def group(self):
         return next(group for word, group in GROUPS.items() if word in self.kernel)

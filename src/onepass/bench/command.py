@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ DTYPES = ["float32", "float64"]
 BUDGET, QUICK_BUDGET = 3.0, 0.3  # seconds a row
 # All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
 # happen to lie makes a difference of several percent. Large arrays take long enough in themselves.
-SWEEPS, LARGE = 5, 1 << 25
+SWEEPS, LARGE = 5, 1 << 22
 QUICK_SIZES = 1 << 14, 1 << 20
 SMALL_SIZES = 16, 1000
 QUICK_STEPS = "tiny", "mlp"
@@ -80,6 +81,9 @@ def run(args):
     if not data:
         if problem := _refused_threads(args.threads):
             print(f"onepass: error: --threads {problem}", file=sys.stderr)
+            return 2
+        if not contests(args):
+            print("onepass: error: nothing to measure: training steps are float32 only", file=sys.stderr)
             return 2
         finished, data = _measure(args)
     if args.markdown:
@@ -163,12 +167,14 @@ def _measure(args):
             data["interrupted"] = True
             return False, data
         finally:
-            if worker:
-                worker.stop()
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cost the results
             if args.json:
                 results.save(args.json, data)
-    idle = set(args.peers) - data["left_out"].keys() - {
-        name.split()[0] for row in data["rows"] for kind in ("seconds", "refused", "left_out") for name in row.get(kind, ())}
+            if worker:
+                worker.stop()
+            signal.signal(signal.SIGINT, before)
+    seen = {name for row in data["rows"] for kind in ("seconds", "refused", "left_out") for name in row.get(kind, ())}
+    idle = set(args.peers) - data["left_out"].keys() - {name.split()[0] for name in seen}
     data["left_out"] |= dict.fromkeys(sorted(idle), "has none of these operations")
     return True, data
 

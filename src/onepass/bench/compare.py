@@ -2,8 +2,8 @@
 
 Times of two runs cannot be compared: the machine, or what else runs on it, is another. Native is therefore
 measured against yardsticks, the limits and rivals of the same row. The change of a row is the median over
-its yardsticks of how much native's time, as a multiple of the yardstick's, has grown; one yardstick that
-is fast today and slow tomorrow does not move it.
+its yardsticks of how much native's time, as a multiple of the yardstick's, has grown, or of two the smaller;
+one yardstick that is fast today and slow tomorrow does not move it.
 
 How much a row changes by chance is seen from the runs themselves: the rows of one case share their code, so
 that what they differ in is noise. Rows for which the CPU was quiet have less of it than the others, and are
@@ -21,6 +21,7 @@ from .results import is_quiet, key, limits, ratio, rivals, share_of_limit
 
 SIGMAS = 6  # of noise that a change must exceed; noise has outliers
 ROW, FLOOR = 0.17, 0.05  # what the change of one row, and the median of any number, must exceed in any case
+UNKNOWN = 0.05  # noise of a row where runs do not show it
 NORMAL = 1.4826  # standard deviation of normal noise, by its median distance from the median
 LEGEND = (
     "Change: of native's time, measured with the rivals and limits of the same rows. Noise: up to which it "
@@ -72,24 +73,29 @@ def print_comparison(console, old, new):
 
 
 def _pairs(old, new):
-    """What both runs have measured on a quiet machine, with at least two yardsticks: one may have changed itself."""
+    """What both runs have measured on a quiet machine, with two yardsticks or more."""
     before, pairs = _measured(old), []
     for name, row in _measured(new).items():
-        if name in before:
-            shifts = _shifts(before[name], row)
-            if len(shifts) > 1:
-                quiet = is_quiet(before[name]) and is_quiet(row)
-                pairs.append(_Pair(before[name], row, float(np.median(shifts)), quiet))
+        shifts = _shifts(before[name], row) if name in before else []
+        if len(shifts) > 2:
+            shift = float(np.median(shifts))
+        elif len(shifts) == 2:  # one may have changed itself: what both show counts
+            shift = min(shifts, key=abs) if shifts[0] * shifts[1] > 0 else 0.0
+        else:
+            continue
+        pairs.append(_Pair(before[name], row, shift, is_quiet(before[name]) and is_quiet(row)))
     return pairs
 
 
 def _shifts(old, new):
-    """The logarithms of native's change, one by each yardstick; the forms of a peer, or of streaming, are one."""
+    """The logarithms of native's change, one by each yardstick. All of NumPy, of a peer, of streaming is one."""
     shifts = {}
     for name in (*limits(new), *rivals(new)):
         if name in old["seconds"]:
-            shift = math.log(ratio(old, name)[0] / ratio(new, name)[0])
-            shifts.setdefault(name.split()[0], []).append(shift)
+            source = "numpy" if name in ("textbook", "in_place") else name.split()[0]
+            shifts.setdefault(source, []).append(math.log(ratio(old, name)[0] / ratio(new, name)[0]))
+    if len(shifts) == 1:
+        return next(iter(shifts.values()))
     return [float(np.median(forms)) for forms in shifts.values()]
 
 
@@ -135,7 +141,9 @@ def _noise(cases, quiet):
             closer = math.sqrt(len(rows) / (len(rows) - 1))
             centre = np.median([pair.shift for pair in rows])
             distances += [closer * abs(pair.shift - centre) for pair in rows if pair.quiet == quiet]
-    return NORMAL * float(np.median(distances)) if distances else 0.0
+    if not distances:  # no case has two rows
+        return UNKNOWN
+    return NORMAL * float(np.median(distances))
 
 
 def _limit(rows, noise):
@@ -156,7 +164,7 @@ def _differences(old, new):
 
 def _summary(pairs, changes):
     if not pairs:
-        return ["Nothing to compare: the runs have no row in common that both have measured with two yardsticks."]
+        return ["Nothing to compare: the runs have no row in common that both have measured beside two others."]
     largest = max(pairs, key=lambda pair: abs(pair.shift))
     text = row_text(largest.new, [pair.new for pair in pairs])
     lines = [] if changes else ["Nothing changed beyond noise."]

@@ -107,9 +107,12 @@ class SmallTensorsContest(KernelContest):
         shape = [self.tensors, self.size]
         return {**super().row, "case": f"optim.{name}.step", "shape": shape, "elements": math.prod(shape)}
 
+    @property
+    def trial(self):
+        return self
+
     def arguments(self):
-        rng, dtype = np.random.default_rng(0), np.dtype(self.dtype).type
-        return merge([self.case.steady_arguments(self.size, dtype, rng) for _ in range(self.tensors)])
+        return self._merged(self.case.steady_arguments, 0)
 
     def describe(self, arguments):
         return {"bytes": None, "hot": True}
@@ -120,6 +123,14 @@ class SmallTensorsContest(KernelContest):
 
     def limits(self, arguments):
         return {}
+
+    def check(self, source, label):
+        arguments = self._merged(self.case.arguments, 1)
+        check_kernel(self.case.kernel, arguments, lambda own: self.rivals(source, own)[label])
+
+    def _merged(self, make, seed):
+        rng, dtype = np.random.default_rng(seed), np.dtype(self.dtype).type
+        return merge([make(self.size, dtype, rng) for _ in range(self.tensors)])
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,16 @@ def measure(contest, plan):
 
     Where there is no memory for the arrays there is one row with an "error".
     """
-    row = {**contest.row, "threads": native.get_num_threads(), "busy": plan.busy[0], "isa": plan.isas[0],
-           "refused": {}, "left_out": {}}
-    try:
-        admitted = _admit(contest, plan.peers, row)
-        row |= contest.describe(contest.arguments())
-        return [line for hogs in plan.busy for line in _race(contest, plan, admitted, row | {"busy": hogs})]
-    except MemoryError:
-        return [row | {"error": "out of memory"}]
+    row = {**contest.row, "threads": native.get_num_threads(), "refused": {}, "left_out": {}}
+    rows = []
+    for hogs in plan.busy:
+        try:
+            admitted = _admit(contest, plan.peers, row)
+            row |= contest.describe(contest.arguments())
+            rows += _race(contest, plan, admitted, row | {"busy": hogs})
+        except MemoryError:
+            rows += [row | {"busy": hogs, "isa": isa, "error": "out of memory"} for isa in plan.isas]
+    return rows
 
 
 def take_turns(calls, budget, seed=0, probe=None):
@@ -59,8 +61,8 @@ def take_turns(calls, budget, seed=0, probe=None):
     calls : {name: (instruction set, function without arguments)}
     probe : tells quiet moments; without one, all are. They are waited for during most of the budget.
 
-    The order changes from round to round. A turn begins with a call that is not timed, so that the
-    timed ones find in cache what fits there, and not what the rival before left behind.
+    The order changes from round to round. A turn of short calls begins with one that is not timed, so that
+    the timed ones find in cache what fits there, and not what the rival before left behind.
 
     Returns ({name: list of the seconds per call, one a round}, {name: list of whether it was quiet}).
     """

@@ -25,8 +25,8 @@ LEGEND = {
     "vs": "time of that rival divided by native's: above 1x native is faster",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
-    "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix "
-                "products alone, divided by native's: at 100% nothing is left to gain, and above it native beats that loop",
+    "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix products "
+                "alone, divided by native's: at 100% nothing is left to gain, and above it native beats that loop",
     "data": "hot: the arrays fit together in the L2 cache, and are found there",
 }
 MARKERS = "<!-- bench -->", "<!-- /bench -->"

@@ -64,11 +64,14 @@ def add(rows, more):
         known = there.get(key(row))
         if known is None:
             rows.append(row)
-        elif "seconds" in row and "seconds" in known:
-            for kind in ("seconds", "quiet"):
-                known[kind] = {name: rounds + row[kind][name] for name, rounds in known[kind].items()
-                               if name in row[kind]}
-            known["limits"] = [name for name in known["limits"] if name in known["seconds"]]
+        else:
+            merged = {kind: {**known[kind], **row[kind]} for kind in ("refused", "left_out")}
+            if "seconds" in row and "seconds" in known:
+                both = [name for name in known["seconds"] if name in row["seconds"]]
+                for kind in ("seconds", "quiet"):
+                    merged[kind] = {name: known[kind][name] + row[kind][name] for name in both}
+                merged["limits"] = [name for name in known["limits"] if name in both]
+            known.update(merged)  # at once, for an interruption may come at any time
 
 
 def limits(row):

@@ -48,18 +48,19 @@ def keeping(kernel, arguments, call):
     return Rival(run, lambda: _named(kernel, arguments, last[0]))
 
 
-def check_kernel(kernel, arguments, make):
-    """Refused unless what `make(arguments)`, a Rival, computes in its first run is what the kernel does.
+def check_kernel(kernel, arguments, make, runs=2):
+    """Refused unless what `make(arguments)`, a Rival, computes in some runs is what the kernel does.
 
     `arguments` are copied, not changed.
     """
     theirs, ours = copy.deepcopy(arguments), copy.deepcopy(arguments)
     rival = make(theirs)
-    rival.run()
     if kernel == "dropout_forward":
-        return _check_dropout(arguments["x"], arguments["p"], rival.results()["y"])
+        return _check_dropout(arguments["x"], arguments["p"], rival)
     native_rival = keeping(kernel, ours, lambda: getattr(native, kernel)(**ours))
-    native_rival.run()
+    for _ in range(runs):
+        rival.run()
+        native_rival.run()
     _check(native_rival.results(), rival.results(), arguments, TOLERANCE[arrays(arguments)[0].dtype.name])
 
 
@@ -71,7 +72,7 @@ def check_training(ours, rival, params, runs=3):
     _check(ours.results(), rival.results(), {"params": params}, TRAINING_TOLERANCE)
 
 
-def check_training_dropout(ours, rival, runs=100):
+def check_training_dropout(ours, rival, runs=400):
     """Refused unless the losses of two steps that differ by their dropout masks alone scatter alike."""
     losses = []
     for each in (ours, rival):
@@ -80,10 +81,10 @@ def check_training_dropout(ours, rival, runs=100):
             losses.append(each.results()["loss"])
     mean, other_mean = np.mean(losses[:runs]), np.mean(losses[runs:])
     spread, other_spread = np.std(losses[:runs], ddof=1), np.std(losses[runs:], ddof=1)
-    # Of a hundred losses each, the quotient of the spreads errs by a tenth, the difference of the means by a seventh
-    # of a spread.
-    same_spread = other_spread > 0 and abs(math.log(other_spread / spread)) < 5 / 10
-    if not (same_spread and abs(other_mean - mean) < 6 / 7 * max(spread, other_spread)):
+    # Standard errors of the logarithm of the spreads' quotient, and of the difference of the means in spreads.
+    quotient_error, mean_error = 1 / math.sqrt(runs), math.sqrt(2 / runs)
+    same_spread = other_spread > 0 and abs(math.log(other_spread / spread)) < 5 * quotient_error
+    if not (same_spread and abs(other_mean - mean) < 5 * mean_error * max(spread, other_spread)):
         raise Refused(f"the loss under dropout is {other_mean:.4g} +- {other_spread:.2g}, "
                       f"not {mean:.4g} +- {spread:.2g}")
 
@@ -122,11 +123,21 @@ def _compare(name, want, got, was, tolerance):
         raise Refused(f"{name} is off by {difference:.3g}, where {allowed:.2g} is rounding")
 
 
-def _check_dropout(x, p, y):
-    kept, expected = np.count_nonzero(y), (1 - p) * x.size
-    if abs(kept - expected) > 6 * math.sqrt(expected * p):
-        raise Refused(f"keeps {kept} of {x.size} elements, not about {expected:.0f}")
-    _compare("y", np.where(y != 0, x / x.dtype.type(1 - p), x.dtype.type(0)), y, 0.0, TOLERANCE[x.dtype.name])
+def _check_dropout(x, p, rival, parts=16):
+    """Every part of x must keep its share, and another mask be drawn in every run."""
+    masks = []
+    for _ in range(2):
+        rival.run()
+        y = rival.results()["y"].copy()
+        masks.append(y != 0)
+        for kept in np.array_split(masks[-1], parts):
+            expected = (1 - p) * kept.size
+            if abs(np.count_nonzero(kept) - expected) > 6 * math.sqrt(expected * p) + 1:
+                raise Refused(f"keeps {np.count_nonzero(kept)} of {kept.size} elements, not about {expected:.0f}")
+        kept_x = np.where(masks[-1], x / x.dtype.type(1 - p), x.dtype.type(0))
+        _compare("y", kept_x, y, 0.0, TOLERANCE[x.dtype.name])
+    if np.array_equal(*masks):
+        raise Refused("drops the same elements again")
 
 
 def _list(value):

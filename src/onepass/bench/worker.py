@@ -17,11 +17,11 @@ from .. import __version__, native
 from . import peers
 from .measure import measure
 
-THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"
+THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"
 # glibc hands the memory of a freed array out again with its pages, or gets new ones, which takes longer than most
 # kernels, as sizes and what was freed before have it. Here it always keeps them, which is best for whoever allocates.
 MALLOC = {"mmap_max": 0, "trim_threshold": 1 << 40, "hugetlb": 1}
-MEMORY = "malloc keeps the pages of freed arrays and uses them again; pages are huge where the system has such."
+MEMORY = "With glibc, malloc keeps the pages of freed arrays and uses them again; pages are huge where the system has such."
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
         try:
             self._connection.send((contest, plan))
             rows, error = self._connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, OSError):
             self.stop()
             self._start()
             return [dict(contest.row, threads=self._settings[0], busy=plan.busy[0], isa=plan.isas[0],
@@ -62,7 +62,10 @@ class Worker:
         with _environment({**dict.fromkeys(THREADS, str(self._settings[0])), "GLIBC_TUNABLES": malloc}):
             self._process.start()
         theirs.close()
-        self.versions, self.left_out = self._connection.recv()
+        try:
+            self.versions, self.left_out = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"the measuring process ended while it imported {', '.join(self._settings[1])}") from None
 
 
 def _serve(connection, threads, wanted):
@@ -70,13 +73,14 @@ def _serve(connection, threads, wanted):
     _die_first()
     native.set_num_threads(threads)
     connection.send(_load(wanted, threads))
-    with np.errstate(all="ignore"), contextlib.suppress(EOFError):
+    with np.errstate(all="ignore"), contextlib.suppress(EOFError, OSError):
         while True:
             contest, plan = connection.recv()
             try:
-                connection.send((measure(contest, plan), None))
+                answer = measure(contest, plan), None
             except Exception:
-                connection.send((None, traceback.format_exc()))
+                answer = None, traceback.format_exc()
+            connection.send(answer)
 
 
 def _load(wanted, threads):

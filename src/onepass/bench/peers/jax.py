@@ -14,6 +14,9 @@ from ..rivals import Rival, Unsupported
 from ..textbook import layout
 
 
+_COMPILED = {}  # by what was compiled, since compiling takes longer than all the rest
+
+
 def configure(threads):
     """Keep JAX on the CPU. XLA takes its number of threads from NPROC alone, and when it starts."""
     jax.config.update("jax_platforms", "cpu")
@@ -214,7 +217,9 @@ def _rival(function, state, fixed, results):
     """
     jitted = jax.jit(function, donate_argnums=range(len(state)), keep_unused=True)
     with _precision((state, fixed)):
-        compiled = jitted.lower(*state, *fixed).compile()
+        lowered = jitted.lower(*state, *fixed)
+        text = lowered.as_text()
+        compiled = _COMPILED[text] = _COMPILED.get(text) or lowered.compile()
     current = list(state)
 
     def run():

@@ -107,8 +107,10 @@ def _call(loops, *arguments):
 
 @cache
 def _compiled(loops, parallel):
-    # Python's error model looks for zero at each division, and then nothing is vectorised.
-    return numba.njit(loops, parallel=parallel, error_model="numpy")
+    # Python's error model looks for zero at each division, and then nothing is vectorised; nor are sums whose
+    # order is kept, which is all that fastmath may change here.
+    fastmath = {"reassoc", "nsz", "contract"} if loops in (_forward_planes, _backward_planes) else False
+    return numba.njit(loops, parallel=parallel, error_model="numpy", fastmath=fastmath)
 
 
 def _scalars(array, *values):
