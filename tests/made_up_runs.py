@@ -9,7 +9,7 @@ PEERS = SECONDS | {"torch": 8e-3, "torch foreach": 7e-3, "torch fused": 2.2e-3, 
 
 def make_row(case="adam_step", shape=(1 << 20,), seconds=SECONDS, **changes):
     """A row; `seconds` has for each rival either its rounds or their median."""
-    rounds = {name: value if isinstance(value, list) else [value * factor for factor in (0.9, 0.95, 1, 1.05, 1.1)]
+    rounds = {name: value if isinstance(value, list) else [value * factor for factor in (0.9, 0.95, 1, 1.05, 1.1) * 4]
               for name, value in seconds.items()}
     groups = {"batch": "batch norm", "dropout": "dropout"}
     group = groups.get(case.split("_")[0], "optimizers")

@@ -119,7 +119,7 @@ def disturbed(native, quiet, textbook=None, other_quiet=None):
 
 
 def test_only_quiet_rounds_count():
-    row = disturbed([1.0] * 6 + [9.0] * 6, [True] * 6 + [False] * 6)
+    row = disturbed([1.0] * 20 + [9.0] * 60, [True] * 20 + [False] * 60)
     assert results.is_quiet(row)
     assert results.median(row, "native") == 1 and results.spread(row) == 0
     assert results.ratio(row, "textbook") == (2, 2, 2)
@@ -151,6 +151,6 @@ def test_what_a_later_sweep_could_not_measure_is_left_as_it_was():
     del other["seconds"]["in_place"], other["quiet"]["in_place"]
     rows = [row]
     results.add(rows, [failed(make_row())])
-    assert len(rows[0]["seconds"]["native"]) == 5
+    assert len(rows[0]["seconds"]["native"]) == 20
     results.add(rows, [other])
-    assert "in_place" not in rows[0]["seconds"] and len(rows[0]["seconds"]["native"]) == 10
+    assert "in_place" not in rows[0]["seconds"] and len(rows[0]["seconds"]["native"]) == 40

@@ -20,7 +20,8 @@ from .report import few, percent_text, row_text
 from .results import is_quiet, key, limits, ratio, rivals, share_of_limit
 
 SIGMAS = 6  # of noise that a change must exceed; noise has outliers
-ROW, FLOOR = 0.17, 0.05  # what the change of one row, and the median of any number, must exceed in any case
+# What the change of one row, quiet or not, and the median of any number, must exceed in any case.
+ROW, FLOOR = {True: 0.17, False: 0.25}, 0.05
 UNKNOWN = 0.05  # noise of a row where runs do not show it
 NORMAL = 1.4826  # standard deviation of normal noise, by its median distance from the median
 LEGEND = (
@@ -148,7 +149,8 @@ def _noise(cases, quiet):
 
 def _limit(rows, noise):
     """How large the logarithm of the median change of some rows may be by chance."""
-    return max(FLOOR, max(ROW, SIGMAS * noise[rows[0].quiet]) / math.sqrt(len(rows)))
+    quiet = rows[0].quiet
+    return max(FLOOR, max(ROW[quiet], SIGMAS * noise[quiet]) / math.sqrt(len(rows)))
 
 
 def _differences(old, new):

@@ -20,7 +20,7 @@ LEGEND = {
     "NumPy": "the formula as the paper has it, in NumPy with temporary arrays; time per call",
     "native": "the C kernels; time per call, and for a training step onepass's layers and optimizer on them",
     "+-": "half the distance between the quartiles of native's rounds, as a share of their median",
-    ROUGH: "something else used the CPU most of the time, so that the row is rough",
+    ROUGH: "something else used the CPU in nearly all rounds, so that the row is rough",
     SMALL: "a whole step of the optimizer class over ten tensors of 16 or 1000 elements",
     "vs": "time of that rival divided by native's: above 1x native is faster",
     "in place": "NumPy with out= and scratch arrays",

@@ -15,7 +15,7 @@ import numpy as np
 from ..train import replacing
 
 FORMAT = 1
-ENOUGH = 5  # quiet rounds
+ENOUGH, RELIABLE = 5, 20  # quiet rounds, for the others to be left out, and for the row not to be called rough
 RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
 _RUN = {"onepass_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
         "rows": list}
@@ -87,9 +87,8 @@ def rivals(*rows):
 
 
 def is_quiet(row):
-    """Whether native had the CPU for itself in half of its rounds at least, and enough of them."""
-    quiet = row["quiet"]["native"]
-    return sum(quiet) >= max(ENOUGH, len(quiet) / 2)
+    """Whether native had the CPU for itself in so many rounds that their median is to be relied upon."""
+    return sum(row["quiet"]["native"]) >= RELIABLE
 
 
 def rounds(row, *names):

@@ -17,11 +17,13 @@ from .. import __version__, native
 from . import peers
 from .measure import measure
 
-THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+           "NUMBA_NUM_THREADS", "NPROC")
 # glibc hands the memory of a freed array out again with its pages, or gets new ones, which takes longer than most
 # kernels, as sizes and what was freed before have it. Here it always keeps them, which is best for whoever allocates.
 MALLOC = {"mmap_max": 0, "trim_threshold": 1 << 40, "hugetlb": 1}
-MEMORY = "With glibc, malloc keeps the pages of freed arrays and uses them again; pages are huge where the system has such."
+MEMORY = ("With glibc, malloc keeps the pages of freed arrays and uses them again; pages are huge where the system has "
+          "such.")
 
 
 class Worker:
@@ -65,7 +67,8 @@ class Worker:
         try:
             self.versions, self.left_out = self._connection.recv()
         except EOFError:
-            raise RuntimeError(f"the measuring process ended while it imported {', '.join(self._settings[1])}") from None
+            names = ", ".join(self._settings[1])
+            raise RuntimeError(f"the measuring process ended while it imported {names}") from None
 
 
 def _serve(connection, threads, wanted):
