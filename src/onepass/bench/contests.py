@@ -54,7 +54,7 @@ class KernelContest:
         return replace(self, size=max(min(size, TRIAL), 1024))
 
     def arguments(self):
-        return apart(self.case.steady_arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(0)))
+        return apart(self._make(self.case.steady_arguments, seed=0))
 
     def describe(self, arguments):
         """What the arrays add to the row."""
@@ -91,8 +91,11 @@ class KernelContest:
         return peers.rivals(source, self.case.kernel, **own)
 
     def check(self, source, label):
-        arguments = self.case.arguments(self.size, np.dtype(self.dtype).type, np.random.default_rng(1))
+        arguments = self._make(self.case.arguments, seed=1)
         check_kernel(self.case.kernel, arguments, lambda own: self.rivals(source, own)[label])
+
+    def _make(self, make, seed):
+        return make(self.size, np.dtype(self.dtype).type, np.random.default_rng(seed))
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class SmallTensorsContest(KernelContest):
         return self
 
     def arguments(self):
-        return self._merged(self.case.steady_arguments, 0)
+        return self._make(self.case.steady_arguments, seed=0)
 
     def describe(self, arguments):
         return {"bytes": None, "hot": True}
@@ -124,11 +127,7 @@ class SmallTensorsContest(KernelContest):
     def limits(self, arguments):
         return {}
 
-    def check(self, source, label):
-        arguments = self._merged(self.case.arguments, 1)
-        check_kernel(self.case.kernel, arguments, lambda own: self.rivals(source, own)[label])
-
-    def _merged(self, make, seed):
+    def _make(self, make, seed):
         rng, dtype = np.random.default_rng(seed), np.dtype(self.dtype).type
         return merge([make(self.size, dtype, rng) for _ in range(self.tensors)])
 

@@ -47,9 +47,9 @@ def measure(contest, plan):
     rows = []
     for hogs in plan.busy:
         try:
-            admitted = _admit(contest, plan.peers, row)
-            row |= contest.describe(contest.arguments())
-            rows += _race(contest, plan, admitted, row | {"busy": hogs})
+            admitted, arguments = _admit(contest, plan.peers, row), contest.arguments()
+            row |= contest.describe(arguments)
+            rows += _race(contest, arguments, plan, admitted, row | {"busy": hogs})
         except MemoryError:
             rows += [row | {"busy": hogs, "isa": isa, "error": "out of memory"} for isa in plan.isas]
     return rows
@@ -143,13 +143,15 @@ def _verdict(contest, source):
     return labels, refused, left_out
 
 
-def _race(contest, plan, admitted, row):
+def _race(contest, arguments, plan, admitted, row):
     """The rows of a contest under one load, one for each instruction set."""
+    limits = contest.limits(arguments)
     with busy(row["busy"]):
-        calls = _calls(contest, plan, admitted, row)
+        best = native.isa()
+        calls = {name: (best, call) for name, call in limits.items()}
+        calls |= _calls(contest, arguments, plan, admitted, row)
         seconds, quiet = take_turns(calls, plan.budget, plan.seed, None if row["busy"] else _probe())
-    row |= {"limits": [name for name in contest.limits(contest.arguments()) if name in seconds]}
-    rows = []
+    rows, row = [], row | {"limits": list(limits)}
     for isa in plan.isas:
         # Whichever instruction set it is, in its row it is called native.
         names = {"native": isa} | {name: name for name in seconds if name not in plan.isas}
@@ -163,12 +165,10 @@ def _probe():
     return Probe()
 
 
-def _calls(contest, plan, admitted, row):
-    """Whom to time, on new arrays: what `take_turns` takes."""
-    arguments, best = contest.arguments(), native.isa()
-    calls = {name: (best, call) for name, call in contest.limits(arguments).items()}
-    ours = contest.ours(arguments)
-    calls |= {isa: (isa, ours) for isa in plan.isas}
+def _calls(contest, arguments, plan, admitted, row):
+    """Native on every instruction set and all rivals, as `take_turns` takes them."""
+    best, ours = native.isa(), contest.ours(arguments)
+    calls = {isa: (isa, ours) for isa in plan.isas}
     for source in dict.fromkeys(source for source, _ in admitted):
         try:
             rivals = contest.rivals(source, arguments)

@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from .. import native
-from .cases import arrays
+from .cases import arrays, state_names
 
 # Of the largest change that the work makes to an array. Sums over some 10,000 elements, in any order, are
 # well within; leaving out an operation is not.
@@ -91,7 +91,7 @@ def check_training_dropout(ours, rival, runs=400):
 
 def _named(kernel, arguments, result):
     if kernel.endswith("_step"):
-        return {name: value for name, value in arguments.items() if isinstance(value, list) and name != "grads"}
+        return {name: arguments[name] for name in state_names(arguments)}
     updated = ("running_mean", "running_var", "grad_weight", "grad_bias") if kernel != "batch_norm_inference" else ()
     named = {name: arguments[name] for name in updated if arguments.get(name) is not None}
     return named | {"grad_x" if kernel.endswith("backward") else "y": _list(result)[0]}
