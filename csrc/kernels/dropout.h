@@ -12,6 +12,9 @@
 /* Elements whose mask is drawn together: 128 for each Philox counter. */
 enum { DROPOUT_GROUP = 128 * PHILOX_LANES, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
 
+/* Elements that wait in the first cache on their way around the others. */
+enum { DROPOUT_BLOCK = 1024 };
+
 /* From this plane on, blocks that are decided are left out: at first nearly all of them have a bit that is not. */
 enum { DROPOUT_FIRST_LEAVE = 6 };
 
@@ -94,16 +97,32 @@ INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real
     }
 }
 
+/* n elements; mask[0] holds the bits of the first 32. */
+INLINE void TYPED(apply_words)(const real *x, real *y, const uint32_t *mask, ptrdiff_t n, real scale)
+{
+    ptrdiff_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        TYPED(apply_word)(x + i, y + i, mask[i / 32], 32, scale);
+    if (i < n)
+        TYPED(apply_word)(x + i, y + i, mask[i / 32], (int)(n - i), scale);
+}
+
 /* Elements [begin, end) of y; mask[0] holds the bits of element `begin`, a multiple of 32. */
 INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdiff_t begin, ptrdiff_t end)
 {
     const real *x = a->x;
     real *y = a->y, scale = a->p < 1 ? (real)(1 / (1 - a->p)) : 0;
-    ptrdiff_t i = begin;
-    for (; i + 32 <= end; i += 32)
-        TYPED(apply_word)(x + i, y + i, *mask++, 32, scale);
-    if (i < end)
-        TYPED(apply_word)(x + i, y + i, *mask, (int)(end - i), scale);
+    if (x == y || (size_t)a->size * sizeof(real) < NONTEMPORAL_RESULT) {
+        TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
+        return;
+    }
+    real block[DROPOUT_BLOCK];
+    for (ptrdiff_t i = begin; i < end; i += DROPOUT_BLOCK, mask += DROPOUT_BLOCK / 32) {
+        ptrdiff_t n = end - i < DROPOUT_BLOCK ? end - i : DROPOUT_BLOCK;
+        TYPED(apply_words)(x + i, block, mask, n, scale);
+        copy_nontemporal(y + i, block, (size_t)n * sizeof(real));
+    }
+    finish_nontemporal();
 }
 
 static void TYPED(dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)

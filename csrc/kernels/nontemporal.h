@@ -1,10 +1,14 @@
-/* nontemporal: a store that goes around the cache, for results too large to be found there again.
+/* nontemporal: stores that go around the cache, for results too large to be found there again.
  * 64 bytes at a time, a cache line, so that the line need not be read first. Where the instruction set has no
  * such store it is an ordinary one. */
 #ifndef ONEPASS_NONTEMPORAL_H
 #define ONEPASS_NONTEMPORAL_H
 
 enum { NONTEMPORAL_BYTES = 64 };
+
+/* Results of a call of at least this many bytes, a few times what a core's own cache holds, are written
+ * around it. One that is written in place must not be: its lines are in the cache already. */
+enum { NONTEMPORAL_RESULT = 4 << 20 };
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -34,5 +38,17 @@ INLINE void finish_nontemporal(void)
 }
 
 #endif
+
+/* Copies a finished block, better some KiB than a line, around the cache. `to` need not be aligned: the lines
+ * that the block begins and ends in the middle of are written as usual. To be finished as above. */
+INLINE void copy_nontemporal(void *to, const void *from, size_t bytes)
+{
+    size_t i = -(uintptr_t)to % NONTEMPORAL_BYTES;
+    i = i < bytes ? i : bytes;
+    memcpy(to, from, i);
+    for (; i + NONTEMPORAL_BYTES <= bytes; i += NONTEMPORAL_BYTES)
+        store_nontemporal((char *)to + i, (const char *)from + i);
+    memcpy((char *)to + i, (const char *)from + i, bytes - i);
+}
 
 #endif
