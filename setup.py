@@ -88,7 +88,7 @@ libraries = [
 ]
 native = Extension(
     "onepass.native",
-    ["src/onepass/native.pyx", "csrc/pool.c", "csrc/dispatch.c"],
+    ["src/onepass/native.pyx", "csrc/buffers.c", "csrc/pool.c", "csrc/dispatch.c"],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*HEADERS, *(f"csrc/isa/{isa}.c" for isa in ISAS), "setup.py"],

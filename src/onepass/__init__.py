@@ -8,7 +8,7 @@ except ImportError as error:
         f"({error}). In a source tree, build it with `pip install -e .`"
     ) from error
 from . import nn, optim, reference
-from .native import get_num_threads, set_num_threads
+from .native import empty_cache, get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
-__all__ = ["get_num_threads", "native", "nn", "optim", "reference", "set_num_threads"]
+__all__ = ["empty_cache", "get_num_threads", "native", "nn", "optim", "reference", "set_num_threads"]

@@ -99,5 +99,14 @@ cdef extern from "pool.h" nogil:
     int pool_get_threads() noexcept
     void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t work) noexcept
 
+cdef extern from "buffers.h" nogil:
+    void buffers_init() noexcept
+    void *buffer_take(size_t bytes) noexcept
+    void buffer_give(void *data) noexcept
+    void buffers_set_limit(size_t bytes) noexcept
+    size_t buffers_get_limit() noexcept
+    size_t buffers_kept() noexcept
+    void buffers_empty() noexcept
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)

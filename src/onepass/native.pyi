@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
@@ -110,6 +110,29 @@ def stream(
     speed for the numbers of arrays that kernels have (csrc/kernels/stream.h lists them; others are
     slower), on as many threads as a kernel would use.
     """
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
+    """A C-contiguous array of anything, in recycled memory unless it is small: what kernels return their results in.
+
+    It is as any other array, but for `resize` in place, which NumPy refuses to arrays that do not own
+    their memory. `dtype` is a native number type. Once the array and its views are gone, the memory is
+    kept for the next one.
+
+    >>> empty((2, 3), np.float32).shape
+    (2, 3)
+    """
+
+def empty_cache() -> None:
+    """Free the memory that is kept for further results. Arrays in use are not touched."""
+
+def cached_bytes() -> int:
+    """Bytes of memory that are kept for further results."""
+
+def set_cache_limit(nbytes: int) -> None:
+    """Keep at most so many bytes for further results; 0 turns recycling off."""
+
+def get_cache_limit() -> int:
+    """The most bytes that are kept for further results: at first 1 GiB, or a quarter of the memory if that is less."""
 
 def isas() -> list[str]:
     """The instruction sets this CPU can run, best first."""

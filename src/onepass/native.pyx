@@ -5,15 +5,18 @@
 These doors check, release the GIL and call; there is no arithmetic here.
 """
 
+cimport cython
 cimport numpy as cnp
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.math cimport INFINITY, isfinite
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, INTPTR_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from .kernels cimport *
 
 import operator
 import os
+import sys
 
 cnp.import_array()
 
@@ -43,6 +46,7 @@ cdef void run_by_elements(kernel *task, const void *args, ptrdiff_t size) noexce
         run(task, args, size, GRAIN, size)
 
 
+include "doors/memory.pxi"
 include "doors/checks.pxi"
 include "doors/steps.pxi"
 include "doors/batch_norm.pxi"
@@ -90,6 +94,40 @@ cdef int point(tuple items, str name, uint32_t **arrays, ptrdiff_t *nbytes) exce
             raise ValueError(f"{name}[{i}] must have {nbytes[0]} bytes as the first array, had {item.nbytes}")
         nbytes[0] = cnp.PyArray_NBYTES(array)
         arrays[i] = <uint32_t *>cnp.PyArray_DATA(array)
+
+
+# Recycled memory
+
+def empty_cache():
+    """Free the memory that is kept for further results. Arrays in use are not touched."""
+    with nogil:
+        buffers_empty()
+
+
+def cached_bytes():
+    """Bytes of memory that are kept for further results."""
+    return buffers_kept()
+
+
+def set_cache_limit(nbytes):
+    """Keep at most so many bytes for further results; 0 turns recycling off."""
+    buffers_set_limit(integer(nbytes, "nbytes", sys.maxsize))
+
+
+def get_cache_limit():
+    """The most bytes that are kept for further results: at first 1 GiB, or a quarter of the memory if that is less."""
+    return buffers_get_limit()
+
+
+def _default_cache_limit():
+    """1 GiB, four results of 64 Mi float32, but no more than a quarter of the memory this process may use."""
+    memory = [4 << 30]
+    try:
+        memory.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        pass  # unknown to this system
+    memory += [limit for limit, in _group_limits("memory.max")]
+    return min(memory) // 4
 
 
 # Instruction sets
@@ -149,12 +187,8 @@ def thread_threshold():
     return POOL_THRESHOLD
 
 
-def _cpus():
-    """CPUs this process may use: its affinity, and the quotas of its control group and those above it."""
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:
-        cpus = os.cpu_count() or 1
+def _group_limits(name):
+    """What the files of this name say in the process's control group and those above it."""
     group = "/"
     try:
         with open("/proc/self/cgroup") as file:
@@ -163,14 +197,22 @@ def _cpus():
         pass
     while True:
         try:
-            with open(f"/sys/fs/cgroup{group.rstrip('/')}/cpu.max") as file:
-                quota, period = map(int, file.read().split())
-            cpus = min(cpus, max(1, -(-quota // period)))
+            with open(f"/sys/fs/cgroup{group.rstrip('/')}/{name}") as file:
+                yield [int(word) for word in file.read().split()]
         except (OSError, ValueError):
             pass  # no such file, or no limit
         if group == "/":
-            return cpus
+            return
         group = os.path.dirname(group)
+
+
+def _cpus():
+    """CPUs this process may use: its affinity, and the quotas of its control group and those above it."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cpus = os.cpu_count() or 1
+    return min([cpus] + [max(1, -(-quota // period)) for quota, period in _group_limits("cpu.max")])
 
 
 def _default_threads():
@@ -187,4 +229,6 @@ def _default_threads():
 
 use_isa(_default_isa())
 pool_init()
+buffers_init()
+set_cache_limit(_default_cache_limit())
 pool_set_threads(_default_threads())

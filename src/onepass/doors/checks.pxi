@@ -174,7 +174,7 @@ cdef bint overlaps_itself(cnp.ndarray array) noexcept:
 cdef cnp.ndarray output(object out, cnp.ndarray model):
     """An array like `model`: `out` if that fits."""
     if out is None:
-        return PyArray_NewLikeArray(model, cnp.NPY_KEEPORDER, NULL, 0)
+        return empty_like(model)
     check(out, cnp.PyArray_TYPE(model), True, "out")
     if not same_shape(out, model):
         raise ValueError(f"out must have shape {(<object>model).shape}, had {out.shape}")

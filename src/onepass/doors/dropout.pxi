@@ -26,7 +26,7 @@ def dropout_forward(x, *, p, seed, offset, out=None):
     if out is not None:
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
-    mask = cnp.PyArray_EMPTY(1, &words, cnp.NPY_UINT32, 0)
+    mask = new_array(1, &words, cnp.NPY_UINT32)
     run_dropout(table.dropout_forward, &a, x, y, mask)
     return y, mask
 

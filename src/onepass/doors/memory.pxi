@@ -1,0 +1,90 @@
+# Recycled memory: arrays over blocks of csrc/buffers.c, which take their block back when the last view is gone.
+
+cdef enum:
+    MAX_NDIM = 32
+    # Results of fewer bytes come from NumPy, as fast and without page faults; a block's padding would count.
+    RECYCLED_FROM = 1 << 14
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Block:
+    """The base of an array in recycled memory. NumPy asks it as a buffer when it makes the array writable again."""
+    cdef void *data
+    cdef Py_ssize_t size
+
+    def __dealloc__(self):
+        buffer_give(self.data)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, False, flags)
+
+
+cdef cnp.ndarray recycled(int ndim, const cnp.npy_intp *shape, const cnp.npy_intp *strides, int kind, Py_ssize_t nbytes):
+    cdef Block block = Block.__new__(Block)
+    cdef cnp.ndarray array
+    block.size = nbytes
+    block.data = buffer_take(<size_t>nbytes)
+    if block.data == NULL:
+        raise MemoryError(f"no memory for an array of {nbytes} bytes")
+    array = cnp.PyArray_New(cnp.ndarray, ndim, <cnp.npy_intp *>shape, kind, <cnp.npy_intp *>strides, block.data, 0,
+                            cnp.NPY_ARRAY_CARRAY, None)
+    cnp.set_array_base(array, block)
+    return array
+
+
+cdef cnp.ndarray new_array(int ndim, const cnp.npy_intp *shape, int kind):
+    """A C-contiguous array of anything."""
+    cdef Py_ssize_t nbytes = cnp.PyArray_DescrFromType(kind).itemsize
+    cdef int i
+    for i in range(ndim):
+        if shape[i] > 0 and nbytes > INTPTR_MAX // shape[i]:
+            raise MemoryError(f"no memory for an array of shape {tuple([shape[j] for j in range(ndim)])}")
+        nbytes *= shape[i]
+    if nbytes < RECYCLED_FROM:
+        return cnp.PyArray_EMPTY(ndim, <cnp.npy_intp *>shape, kind, 0)
+    return recycled(ndim, shape, NULL, kind, nbytes)
+
+
+cdef cnp.ndarray empty_like(cnp.ndarray model):
+    """What NumPy's empty_like gives: dense, its axes in the order that those of `model` have in memory."""
+    cdef cnp.npy_intp strides[MAX_NDIM]
+    cdef int order[MAX_NDIM]
+    cdef int ndim = cnp.PyArray_NDIM(model), i, j
+    cdef Py_ssize_t stride = cnp.PyArray_ITEMSIZE(model)
+    if cnp.PyArray_NBYTES(model) < RECYCLED_FROM or ndim > MAX_NDIM:
+        return PyArray_NewLikeArray(model, cnp.NPY_KEEPORDER, NULL, 0)
+    if cnp.PyArray_CHKFLAGS(model, cnp.NPY_ARRAY_C_CONTIGUOUS):
+        return recycled(ndim, cnp.PyArray_DIMS(model), NULL, cnp.PyArray_TYPE(model), cnp.PyArray_NBYTES(model))
+    # The axis with the longest stride first; of equal ones that which comes first.
+    for i in range(ndim):
+        j = i
+        while j > 0 and magnitude(cnp.PyArray_STRIDES(model)[order[j - 1]]) < magnitude(cnp.PyArray_STRIDES(model)[i]):
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = i
+    for i in range(ndim - 1, -1, -1):
+        j = ndim - 1 - i if cnp.PyArray_CHKFLAGS(model, cnp.NPY_ARRAY_F_CONTIGUOUS) else order[i]
+        strides[j] = stride
+        stride *= cnp.PyArray_DIMS(model)[j]
+    return recycled(ndim, cnp.PyArray_DIMS(model), strides, cnp.PyArray_TYPE(model), cnp.PyArray_NBYTES(model))
+
+
+def empty(shape, dtype):
+    """A C-contiguous array of anything, in recycled memory unless it is small: what kernels return their results in.
+
+    It is as any other array, but for `resize` in place, which NumPy refuses to arrays that do not own
+    their memory. `dtype` is a native number type. Once the array and its views are gone, the memory is
+    kept for the next one.
+    """
+    cdef cnp.npy_intp dims[MAX_NDIM]
+    cdef cnp.dtype kind = cnp.dtype(dtype)
+    cdef Py_ssize_t i
+    if kind.type_num > cnp.NPY_CLONGDOUBLE or kind.byteorder not in (c"=", c"|"):
+        raise TypeError(f"dtype must be a native number type, was {kind.str}")
+    lengths = shape if type(shape) is tuple else (shape,) if hasattr(shape, "__index__") else tuple(shape)
+    if len(lengths) > MAX_NDIM:
+        raise ValueError(f"shape must have at most {MAX_NDIM} dimensions, had {len(lengths)}")
+    for i, length in enumerate(lengths):
+        dims[i] = integer(length, "shape", sys.maxsize)
+    return new_array(<int>len(lengths), dims, kind.type_num)
