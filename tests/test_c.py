@@ -1,4 +1,4 @@
-"""The kernels and the pool without Python: known answers, equal bits, data races, another kind of CPU."""
+"""The C code without Python: known answers, equal bits, data races, another kind of CPU."""
 
 import ast
 import platform
@@ -81,11 +81,12 @@ def test_neon_gives_the_bits_of_x86(tmp_path, x86):
 
 @needs_compiler
 @pytest.mark.parametrize("flags", [[], ["-fsanitize=thread", "-g"]], ids=["plain", "thread sanitizer"])
-def test_pool_keeps_its_promises(tmp_path, flags):
-    sources = [ROOT / "tests/c/pool.c", ROOT / "csrc/pool.c", tmp_path / "relax.c"]
+@pytest.mark.parametrize("name", ["buffers", "pool"])
+def test_keeps_its_promises(tmp_path, name, flags):
+    sources = [ROOT / f"tests/c/{name}.c", ROOT / f"csrc/{name}.c", tmp_path / "relax.c"]
     sources[-1].write_text('#include "kernels.h"\nvoid cpu_relax(void) {}\n')
     try:
-        program = compile_c(tmp_path / "pool", sources, flags=flags)
+        program = compile_c(tmp_path / name, sources, flags=flags)
     except subprocess.CalledProcessError:
         pytest.skip("this compiler has no thread sanitizer")
     # The sanitizer does not follow a fork of a process with threads: it runs without that part.

@@ -118,7 +118,8 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
     their memory. `dtype` is a native number type. Once the array and its views are gone, the memory is
     kept for the next one.
 
-    >>> empty((2, 3), np.float32).shape
+    >>> from onepass import native
+    >>> native.empty((2, 3), "float32").shape
     (2, 3)
     """
 
