@@ -76,6 +76,24 @@ typedef struct {
     uint32_t offset;
 } dropout_args;
 
+/* Sums over rows are taken of blocks of this many rows of lanes. */
+enum { BIAS_BLOCK_ROWS = 128, BIAS_MIN_LANES = 256 };
+
+typedef struct {
+    ptrdiff_t size, channels;
+    const void *x;    /* grad_y in backward */
+    void *y;          /* grad_x in backward; unused there without a mask */
+    const void *bias; /* (channels + 32), repeating itself from `channels` on; or NULL */
+    uint32_t *mask;   /* (ceil(size / 32)); NULL with neither relu nor dropout */
+    bool relu;
+    double p;
+    uint64_t seed;
+    uint32_t offset;
+    void *grad_bias; /* (channels) */
+    ptrdiff_t lanes; /* the smallest multiple of `channels` from BIAS_MIN_LANES on */
+    double *partial; /* (blocks, lanes) */
+} bias_relu_dropout_args;
+
 enum { STREAM_ARRAYS = 16 };
 
 /* All arrays have `size` words of 32 bits. */
@@ -93,6 +111,7 @@ typedef struct {
     /* by elements */
     kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES];
     kernel *dropout_forward[TYPES], *dropout_backward[TYPES];
+    kernel *bias_relu_dropout_forward[TYPES];
     kernel *stream;
     /* by channels */
     kernel *batch_norm_forward[TYPES], *batch_norm_inference[TYPES], *batch_norm_backward[TYPES];
@@ -100,6 +119,8 @@ typedef struct {
     kernel *batch_norm_row_moments[TYPES], *batch_norm_merge_moments[TYPES], *batch_norm_normalize_rows[TYPES];
     kernel *batch_norm_prepare_inference[TYPES];
     kernel *batch_norm_row_sums[TYPES], *batch_norm_merge_sums[TYPES], *batch_norm_grad_rows[TYPES];
+    /* by blocks of rows, by channels */
+    kernel *bias_relu_dropout_backward[TYPES], *bias_relu_dropout_merge_sums[TYPES];
 } kernels;
 
 enum { MAX_ISAS = 4 };

@@ -11,3 +11,4 @@
 #include "batch_norm_rows.h"
 
 #include "dropout.h"
+#include "bias_relu_dropout.h"

@@ -83,17 +83,23 @@ static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep
 
 #endif
 
+static const BITS TYPED(bit)[32] = {
+    1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,  1u << 8,  1u << 9,  1u << 10,
+    1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
+    1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
+};
+
+INLINE real TYPED(dropout_scale)(double p)
+{
+    return p < 1 ? (real)(1 / (1 - p)) : 0;
+}
+
 INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real scale)
 {
-    static const BITS bit[32] = {
-        1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,  1u << 8,  1u << 9,  1u << 10,
-        1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
-        1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
-    };
 #pragma omp simd
     for (int j = 0; j < n; j++) {
         real kept = x[j] * scale;
-        y[j] = word & bit[j] ? kept : 0;
+        y[j] = word & TYPED(bit)[j] ? kept : 0;
     }
 }
 
@@ -111,7 +117,7 @@ INLINE void TYPED(apply_words)(const real *x, real *y, const uint32_t *mask, ptr
 INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdiff_t begin, ptrdiff_t end)
 {
     const real *x = a->x;
-    real *y = a->y, scale = a->p < 1 ? (real)(1 / (1 - a->p)) : 0;
+    real *y = a->y, scale = TYPED(dropout_scale)(a->p);
     if (x == y || (size_t)a->size * sizeof(real) < NONTEMPORAL_RESULT) {
         TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
         return;

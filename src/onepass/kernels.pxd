@@ -64,6 +64,20 @@ cdef extern from "kernels.h" nogil:
         double p
         uint64_t seed
         uint32_t offset
+    int BIAS_BLOCK_ROWS, BIAS_MIN_LANES
+    ctypedef struct bias_relu_dropout_args:
+        ptrdiff_t size, channels
+        const void *x
+        void *y
+        const void *bias
+        uint32_t *mask
+        c_bool relu
+        double p
+        uint64_t seed
+        uint32_t offset
+        void *grad_bias
+        ptrdiff_t lanes
+        double *partial
     enum: STREAM_ARRAYS
     ctypedef struct stream_args:
         ptrdiff_t size, reads, updates, writes
@@ -78,6 +92,9 @@ cdef extern from "kernels.h" nogil:
         kernel *adam_step[2]
         kernel *dropout_forward[2]
         kernel *dropout_backward[2]
+        kernel *bias_relu_dropout_forward[2]
+        kernel *bias_relu_dropout_backward[2]
+        kernel *bias_relu_dropout_merge_sums[2]
         kernel *stream
         kernel *batch_norm_forward[2]
         kernel *batch_norm_inference[2]

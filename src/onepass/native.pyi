@@ -99,6 +99,24 @@ def dropout_forward(
 def dropout_backward(
     grad_y: Array, mask: NDArray[np.uint32], *, p: float, out: Array | None = None
 ) -> Array: ...
+def bias_relu_dropout_forward(
+    x: Array,
+    bias: Array | None,
+    *,
+    relu: bool,
+    p: float,
+    seed: int,
+    offset: int,
+    out: Array | None = None,
+) -> tuple[Array, NDArray[np.uint32] | None]: ...
+def bias_relu_dropout_backward(
+    grad_y: Array,
+    mask: NDArray[np.uint32] | None,
+    *,
+    p: float,
+    grad_bias: Array | None,
+    out: Array | None = None,
+) -> Array: ...
 def stream(
     reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array], *, nontemporal: bool = False
 ) -> None:

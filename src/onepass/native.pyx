@@ -11,6 +11,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport INT64_MAX, INTPTR_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from .kernels cimport *
 
@@ -51,6 +52,7 @@ include "doors/checks.pxi"
 include "doors/steps.pxi"
 include "doors/batch_norm.pxi"
 include "doors/dropout.pxi"
+include "doors/bias_relu_dropout.pxi"
 
 
 # Measuring memory

@@ -25,11 +25,12 @@ from .machine import l2_bytes
 LADDER = tuple(1 << k for k in range(10, 27, 2))  # 1 Ki to 64 Mi elements
 ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
 IMAGES = (8, 32, 14, 14), (32, 256, 14, 14), (32, 64, 56, 56), (32, 64, 112, 112)
+PRODUCTS = (128, 256), (1024, 512), (65536, 256)  # results of matrix products
 ONE = (1 << 20,)
 CACHE_LINE = 64  # bytes
 
 
-GROUPS = {"_step": "optimizers", "batch_norm": "batch norm", "dropout": "dropout"}
+GROUPS = {"_step": "optimizers", "batch_norm": "batch norm", "bias_relu": "fused", "dropout": "dropout"}
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,18 @@ def _dropout(kernel, options, arguments, sizes=LADDER):
     return Case(kernel, options, arguments, _one_pass, sizes)
 
 
+def _bias_relu_dropout_forward_arguments(size, dtype, rng, *, p):
+    arguments = _dropout_forward_arguments(size if isinstance(size, tuple) else _flat(size), dtype, rng, p=p)
+    return arguments | {"bias": rng.standard_normal(arguments["x"].shape[1], dtype=dtype), "relu": True}
+
+
+def _bias_relu_dropout_backward_arguments(size, dtype, rng, *, p):
+    grad_y = rng.standard_normal(size if isinstance(size, tuple) else _flat(size), dtype=dtype)
+    mask = rng.integers(0, 2**32, -(-grad_y.size // 32), dtype=np.uint32)
+    grad_bias = rng.standard_normal(grad_y.shape[1], dtype=dtype)
+    return {"grad_y": grad_y, "mask": mask, "p": p, "grad_bias": grad_bias, "out": np.empty_like(grad_y)}
+
+
 _sgd = partial(_optimizer, "sgd_step")
 _rmsprop = partial(_optimizer, "rmsprop_step", alpha=0.99, eps=1e-3)
 # With the usual eps of 1e-8 a kernel that forgot it would hardly be found out.
@@ -250,4 +263,8 @@ CASES = [
     _dropout("dropout_forward", "p=0.5", partial(_dropout_forward_arguments, p=0.5)),
     _dropout("dropout_forward", "p=0.2", partial(_dropout_forward_arguments, p=0.2)),
     _dropout("dropout_backward", "p=0.5", partial(_dropout_backward_arguments, p=0.5)),
+    *[_dropout(f"bias_relu_dropout_{name}", f"p={p:g}", partial(arguments, p=p), PRODUCTS)
+      for name, arguments in (("forward", _bias_relu_dropout_forward_arguments),
+                              ("backward", _bias_relu_dropout_backward_arguments))
+      for p in (0.0, 0.2)],
 ]

@@ -165,3 +165,24 @@ def dropout_forward(x, *, p, seed, offset, out):
 
 def dropout_backward(grad_y, mask, *, p, out):
     return partial(np.multiply, grad_y, mask, out=out)
+
+
+def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out):
+    drop = dropout_forward(out, p=p, seed=seed, offset=offset, out=out) if p else None
+    positive = np.empty(x.shape, dtype=bool)
+
+    def step():
+        np.add(x, bias, out=out)
+        np.maximum(out, 0, out=out)
+        if drop:
+            drop()
+        return out, np.greater(out, 0, out=positive)
+    return step
+
+
+def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out):
+    def step():
+        np.multiply(grad_y, mask, out=out)
+        np.sum(out, axis=0, out=grad_bias)
+        return out
+    return step

@@ -98,6 +98,24 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     return grad_y * mask
 
 
+def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
+    y, mask = x if bias is None else x + bias, None
+    if relu:
+        y = np.maximum(y, 0)
+        mask = (y > 0).astype(x.dtype)
+    if p:
+        y, kept = dropout_forward(y, p=p, seed=seed, offset=offset)
+        mask = kept * mask if relu else kept
+    return y, mask
+
+
+def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
+    grad_x = grad_y if mask is None else grad_y * mask
+    if grad_bias is not None:
+        grad_bias[...] = grad_x.reshape(-1, grad_bias.size).sum(axis=0)
+    return grad_x
+
+
 def layout(x, axis):
     """All axes of x but the channels', and the shape in which one value per channel broadcasts."""
     axis %= x.ndim

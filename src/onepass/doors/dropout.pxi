@@ -6,6 +6,14 @@ cdef cnp.ndarray dense_output(object out, cnp.ndarray model, str name):
     return y
 
 
+cdef int check_mask(object mask, cnp.ndarray grad_y) except -1:
+    cdef ptrdiff_t words = (cnp.PyArray_SIZE(grad_y) + 31) // 32
+    check(mask, cnp.NPY_UINT32, False, "mask")
+    if (cnp.PyArray_NDIM(<cnp.ndarray>mask) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>mask)[0] != words
+            or not cnp.PyArray_CHKFLAGS(<cnp.ndarray>mask, cnp.NPY_ARRAY_C_CONTIGUOUS)):
+        raise ValueError(f"mask must be contiguous with shape ({words},), one bit an element of grad_y, had {mask.shape}")
+
+
 cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask) except -1:
     cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
     a.size = cnp.PyArray_SIZE(x)
@@ -35,14 +43,9 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.dropout_backward`."""
     cdef dropout_args a
     cdef cnp.ndarray grad_x
-    cdef cnp.npy_intp words
     check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
-    check(mask, cnp.NPY_UINT32, False, "mask")
     a.p = number(p, "p", 0, 1)
-    words = (cnp.PyArray_SIZE(<cnp.ndarray>grad_y) + 31) // 32
-    if (cnp.PyArray_NDIM(<cnp.ndarray>mask) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>mask)[0] != words
-            or not cnp.PyArray_CHKFLAGS(<cnp.ndarray>mask, cnp.NPY_ARRAY_C_CONTIGUOUS)):
-        raise ValueError(f"mask must be contiguous with shape ({words},), one bit an element of grad_y, had {mask.shape}")
+    check_mask(mask, grad_y)
     grad_x = dense_output(out, grad_y, "grad_y")
     if out is not None:
         check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)

@@ -7,6 +7,7 @@ so that the C kernels give the same bits; batch normalisation's sums are the one
 
 from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
+from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
 from .dropout import dropout_backward, dropout_forward
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
@@ -16,6 +17,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "bias_relu_dropout_backward",
+    "bias_relu_dropout_forward",
     "dropout_backward",
     "dropout_forward",
     "rmsprop_step",

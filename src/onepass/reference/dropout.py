@@ -27,8 +27,8 @@ def dropout_forward(x, *, p, seed, offset, out=None):
 
     Returns (y, mask). mask is uint32 of shape (ceil(x.size / 32),): bit i mod 32 of word i div 32.
     """
-    mask = _random_mask(x.size, 1.0 - p, seed, offset)
-    return _apply(x, mask, p, out), mask
+    mask = random_mask(x.size, 1.0 - p, seed, offset)
+    return apply_mask(x, mask, p, out), mask
 
 
 def dropout_backward(grad_y, mask, *, p, out=None):
@@ -38,10 +38,10 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     mask : the uint32 array which that call returned
     out : array for the result: grad_y itself, or one like it; None makes a new one
     """
-    return _apply(grad_y, mask, p, out)
+    return apply_mask(grad_y, mask, p, out)
 
 
-def _random_mask(size, keep, seed, offset):
+def random_mask(size, keep, seed, offset):
     blocks = -(-size // BLOCK)
     if keep >= 1:
         bits = np.full((blocks, 4), 0xFFFFFFFF, dtype=np.uint32)
@@ -68,7 +68,7 @@ def _random_mask(size, keep, seed, offset):
     return mask
 
 
-def _apply(x, mask, p, out):
+def apply_mask(x, mask, p, out):
     flat = x.ravel(order="K")
     kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=flat.size, bitorder="little")
     scale = scalar(1.0 / (1.0 - p) if p < 1 else 0.0, x.dtype)

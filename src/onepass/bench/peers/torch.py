@@ -98,6 +98,32 @@ def dropout_backward(*, grad_y, mask, p, out):
     return _rival(run, {"grad_x": out})
 
 
+def bias_relu_dropout_forward(*, x, bias, relu, p, seed, offset, out):
+    x, bias = (tensor.requires_grad_() for tensor in _shared(x, bias))
+    y = [None]
+
+    def run():
+        positive = functional.relu(x + bias)
+        y[0] = functional.dropout(positive, p) if p else positive
+
+    return {"torch": Rival(run, lambda: {"y": y[0].detach().numpy()})}
+
+
+def bias_relu_dropout_backward(*, grad_y, mask, p, grad_bias, out):
+    # The operators that autograd calls; the mask says both what dropout kept and where ReLU's result was positive.
+    kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=grad_y.size, bitorder="little")
+    positive = kept.reshape(grad_y.shape).astype(grad_y.dtype)
+    grad_y, positive, noise = _shared(grad_y, positive, positive / (1 - p))
+    grads = [None, None]
+
+    def run():
+        grad = grad_y * noise if p else grad_y
+        grads[0] = torch.ops.aten.threshold_backward.default(grad, positive, 0)
+        grads[1] = grads[0].sum(0)
+
+    return {"torch": Rival(run, lambda: {"grad_x": grads[0].numpy(), "grad_bias": grads[1].numpy()})}
+
+
 def training_step(work, params, x, y):
     x, y = _shared(x, y)
     return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
