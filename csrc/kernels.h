@@ -94,6 +94,31 @@ typedef struct {
     double *partial; /* (blocks, lanes) */
 } bias_relu_dropout_args;
 
+/* Elements in a block of a loss, which is one row where that is longer, and the most rows in one. */
+enum { LOSS_BLOCK = 2048, LOSS_BLOCK_ROWS = 256 };
+
+typedef struct {
+    ptrdiff_t rows, classes;         /* an element-wise loss has rows of one element */
+    ptrdiff_t block_rows;            /* rows in a block */
+    const void *prediction, *target; /* (rows, classes), and the same or int64 labels (rows) */
+    void *grad;                      /* (rows, classes) */
+    double *partial;                 /* (blocks), and at least 1 */
+    bool mean;
+} loss_args;
+
+enum { SIGMOID, TANH };
+enum { ACTIVATION_BLOCK_ROWS = 128 };
+
+typedef struct {
+    ptrdiff_t rows, channels;
+    const void *x, *bias; /* (rows, channels), and (channels) or NULL */
+    void *y;              /* (rows, channels) */
+    const void *grad_y;
+    void *grad_x, *grad_bias; /* (rows, channels), (channels) */
+    double *partial;          /* (blocks of rows, channels) */
+    int function;
+} activation_args;
+
 enum { STREAM_ARRAYS = 16 };
 
 /* All arrays have `size` words of 32 bits. */
@@ -113,6 +138,7 @@ typedef struct {
     kernel *dropout_forward[TYPES], *dropout_backward[TYPES];
     kernel *bias_relu_dropout_forward[TYPES];
     kernel *stream;
+    kernel *activation_forward[TYPES], *activation_backward[TYPES]; /* by rows */
     /* by channels */
     kernel *batch_norm_forward[TYPES], *batch_norm_inference[TYPES], *batch_norm_backward[TYPES];
     /* the same for arrays whose channels lie side by side: by blocks of rows, by channels, by rows */
@@ -121,6 +147,11 @@ typedef struct {
     kernel *batch_norm_row_sums[TYPES], *batch_norm_merge_sums[TYPES], *batch_norm_grad_rows[TYPES];
     /* by blocks of rows, by channels */
     kernel *bias_relu_dropout_backward[TYPES], *bias_relu_dropout_merge_sums[TYPES];
+    /* by blocks of rows; the value of the blocks, as one part */
+    kernel *cross_entropy[TYPES], *mse[TYPES], *bce_with_logits[TYPES], *count_outside[TYPES];
+    kernel *loss_value;
+    /* by blocks of rows, by channels */
+    kernel *activation_row_sums[TYPES], *activation_merge_sums[TYPES];
 } kernels;
 
 enum { MAX_ISAS = 4 };

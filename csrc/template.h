@@ -24,22 +24,32 @@
 #include "kernels/philox.h"
 #include "kernels/nontemporal.h"
 #include "kernels/stream.h"
+#include "kernels/loss.h"
 
 #define real float
 #define REAL_TINY FLT_MIN
+#define REAL_MANT_DIG FLT_MANT_DIG
+#define REAL_MAX_EXP FLT_MAX_EXP
 #define ABS fabsf
+#define COPYSIGN copysignf
 #define SQRT sqrtf
 #define BITS uint32_t
 #include "kernels/all.h"
 #undef real
 #undef REAL_TINY
+#undef REAL_MANT_DIG
+#undef REAL_MAX_EXP
 #undef ABS
+#undef COPYSIGN
 #undef SQRT
 #undef BITS
 
 #define real double
 #define REAL_TINY DBL_MIN
+#define REAL_MANT_DIG DBL_MANT_DIG
+#define REAL_MAX_EXP DBL_MAX_EXP
 #define ABS fabs
+#define COPYSIGN copysign
 #define SQRT sqrt
 #define BITS uint64_t
 #include "kernels/all.h"
@@ -57,6 +67,15 @@ const kernels PASTE(kernels, ISA) = {
     BOTH(bias_relu_dropout_backward),
     BOTH(bias_relu_dropout_merge_sums),
     .stream = stream,
+    BOTH(cross_entropy),
+    BOTH(mse),
+    BOTH(bce_with_logits),
+    BOTH(count_outside),
+    .loss_value = loss_value,
+    BOTH(activation_forward),
+    BOTH(activation_backward),
+    BOTH(activation_row_sums),
+    BOTH(activation_merge_sums),
     BOTH(batch_norm_forward),
     BOTH(batch_norm_inference),
     BOTH(batch_norm_backward),

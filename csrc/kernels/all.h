@@ -1,5 +1,6 @@
 /* Every kernel that exists for both types, in the order of need. */
 #include "rounding.h"
+#include "math.h"
 #include "tensors.h"
 
 #include "adam.h"
@@ -12,3 +13,10 @@
 
 #include "dropout.h"
 #include "bias_relu_dropout.h"
+
+#include "mse.h"
+#include "bce_with_logits.h"
+#include "pair_loss.h"
+#include "cross_entropy.h"
+
+#include "activation.h"

@@ -78,6 +78,25 @@ cdef extern from "kernels.h" nogil:
         void *grad_bias
         ptrdiff_t lanes
         double *partial
+    int LOSS_BLOCK, LOSS_BLOCK_ROWS
+    ctypedef struct loss_args:
+        ptrdiff_t rows, classes, block_rows
+        const void *prediction
+        const void *target
+        void *grad
+        double *partial
+        bint mean
+    int SIGMOID, TANH, ACTIVATION_BLOCK_ROWS
+    ctypedef struct activation_args:
+        ptrdiff_t rows, channels
+        const void *x
+        const void *bias
+        void *y
+        const void *grad_y
+        void *grad_x
+        void *grad_bias
+        double *partial
+        int function
     enum: STREAM_ARRAYS
     ctypedef struct stream_args:
         ptrdiff_t size, reads, updates, writes
@@ -106,6 +125,15 @@ cdef extern from "kernels.h" nogil:
         kernel *batch_norm_row_sums[2]
         kernel *batch_norm_merge_sums[2]
         kernel *batch_norm_grad_rows[2]
+        kernel *cross_entropy[2]
+        kernel *mse[2]
+        kernel *bce_with_logits[2]
+        kernel *count_outside[2]
+        kernel *loss_value
+        kernel *activation_forward[2]
+        kernel *activation_backward[2]
+        kernel *activation_row_sums[2]
+        kernel *activation_merge_sums[2]
     enum: MAX_ISAS
     int list_kernels(const kernels **tables, c_bool *runs) noexcept
 

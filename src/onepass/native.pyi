@@ -117,6 +117,19 @@ def bias_relu_dropout_backward(
     grad_bias: Array | None,
     out: Array | None = None,
 ) -> Array: ...
+def cross_entropy(
+    prediction: Array, target: NDArray[np.int64], *, mean: bool, out: Array | None = None
+) -> tuple[float, Array]: ...
+def mse(prediction: Array, target: Array, *, mean: bool, out: Array | None = None) -> tuple[float, Array]: ...
+def bce_with_logits(
+    prediction: Array, target: Array, *, mean: bool, out: Array | None = None
+) -> tuple[float, Array]: ...
+def activation_forward(
+    x: Array, bias: Array | None, *, function: str, out: Array | None = None
+) -> Array: ...
+def activation_backward(
+    grad_y: Array, y: Array, *, function: str, grad_bias: Array | None, out: Array | None = None
+) -> Array: ...
 def stream(
     reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array], *, nontemporal: bool = False
 ) -> None:

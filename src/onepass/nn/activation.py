@@ -1,6 +1,6 @@
 import numpy as np
 
-from .checks import check_array, check_shape
+from .checks import check_array, check_shape, dense
 from .module import Module
 
 
@@ -9,7 +9,7 @@ class Activation(Module):
 
     def forward(self, x):
         check_array("x", x)
-        y = np.asarray(self.function(x))  # of a 0-d array NumPy makes a scalar
+        y = self.function(x)
         self.keep(y)
         return y
 
@@ -17,7 +17,7 @@ class Activation(Module):
         y = self.kept()
         check_array("grad_y", grad_y, y.dtype)
         check_shape("grad_y", grad_y, y.shape)
-        return np.asarray(self.gradient(grad_y, y))
+        return self.gradient(grad_y, y)
 
 
 class ReLU(Activation):
@@ -33,16 +33,28 @@ class ReLU(Activation):
     array([0., 0., 5.])
     """
 
-    @staticmethod
-    def function(x):
-        return np.maximum(x, x.dtype.type(0))
+    def function(self, x):
+        return np.asarray(np.maximum(x, x.dtype.type(0)))  # of a 0-d array NumPy makes a scalar
 
-    @staticmethod
-    def gradient(grad_y, y):
-        return np.where(y <= 0, y.dtype.type(0), grad_y)
+    def gradient(self, grad_y, y):
+        return np.asarray(np.where(y <= 0, y.dtype.type(0), grad_y))
 
 
-class Sigmoid(Activation):
+class SmoothActivation(Activation):
+    """An activation of the kernels, which want arrays without gaps."""
+
+    def function(self, x):
+        return self.kernels.activation_forward(dense(x), None, function=self.function_name)
+
+    def gradient(self, grad_y, y):
+        if grad_y.strides != y.strides:
+            ordered = np.empty_like(y)
+            ordered[...] = grad_y
+            grad_y = ordered
+        return self.kernels.activation_backward(grad_y, y, function=self.function_name, grad_bias=None)
+
+
+class Sigmoid(SmoothActivation):
     """y = 1 / (1 + exp(-x)), with derivative y (1 - y).
 
     x : float32 or float64 array of any shape.
@@ -55,16 +67,10 @@ class Sigmoid(Activation):
     array([0.  , 0.25, 0.  ])
     """
 
-    @staticmethod
-    def function(x):
-        return sigmoid(x)
-
-    @staticmethod
-    def gradient(grad_y, y):
-        return grad_y * (y * (y.dtype.type(1) - y))
+    function_name = "sigmoid"
 
 
-class Tanh(Activation):
+class Tanh(SmoothActivation):
     """y = tanh(x), with derivative 1 - y^2.
 
     x : float32 or float64 array of any shape.
@@ -77,18 +83,4 @@ class Tanh(Activation):
     array([0., 1., 0.])
     """
 
-    @staticmethod
-    def function(x):
-        return np.tanh(x)
-
-    @staticmethod
-    def gradient(grad_y, y):
-        return grad_y * (y.dtype.type(1) - y * y)
-
-
-def sigmoid(x):
-    """1 / (1 + exp(-x)), where exp sees no positive number and so cannot overflow."""
-    one = x.dtype.type(1)
-    with np.errstate(under="ignore"):
-        small = np.exp(-np.abs(x))
-        return np.where(x < 0, small, one) / (one + small)
+    function_name = "tanh"

@@ -23,6 +23,11 @@ def check_shape(name, array, shape):
         raise ValueError(f"{name} must have shape {shape}, was {array.shape}")
 
 
+def dense(array):
+    """`array`, or a copy of it if there are gaps in its memory or its strides are none of C or Fortran order."""
+    return array if array.flags.forc else np.ascontiguousarray(array)
+
+
 def positive_int(name, value):
     """`value` as an int of at least 1."""
     try:

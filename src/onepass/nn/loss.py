@@ -1,13 +1,18 @@
 import numpy as np
 
-from .activation import sigmoid
-from .checks import check_array, check_shape
+from ..backend import UsesKernels
+from .checks import check_array, check_shape, dense
 
 
-class Loss:
-    """What the losses share: a loss returns one number and remembers what its gradient needs."""
+class Loss(UsesKernels):
+    """What the losses share: `forward` returns one number and keeps the gradient that comes with it.
+
+    A loss defines `arrays(prediction, target)`, which refuses what does not suit it and returns the
+    arrays as its kernel, the only one of `kernel_names`, wants them.
+    """
 
     _kept = None
+    _grad = None
 
     def __init__(self, reduction="mean"):
         if reduction not in ("mean", "sum"):
@@ -22,23 +27,30 @@ class Loss:
 
     def __getstate__(self):
         # As with layers, what a backward would need is neither pickled nor copied.
-        return {name: value for name, value in vars(self).items() if name != "_kept"}
+        state = super().__getstate__()
+        state.pop("_kept", None)
+        state.pop("_grad", None)
+        return state
 
-    def kept(self):
+    def forward(self, prediction, target):
+        kept = self.arrays(prediction, target)
+        value, self._grad = self._run(*kept)
+        self._kept = kept
+        return value
+
+    def backward(self):
+        """The gradient with respect to the prediction of the last forward: an array of the caller's own.
+
+        May be called again, as long as that prediction and target have not been changed.
+        """
         if self._kept is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
-        return self._kept
+        grad, self._grad = self._grad, None
+        return self._run(*self._kept)[1] if grad is None else grad
 
-    def reduce(self, values):
-        """The sum or mean of `values`, taken in float64, as a Python float; the mean of nothing is NaN."""
-        total = float(values.sum(dtype=np.float64))
-        if self.reduction == "sum":
-            return total
-        return total / values.size if values.size else float("nan")
-
-    def share(self, dtype, count, of=1):
-        """`of`, or its share in a mean over `count` values, as a number of `dtype`."""
-        return dtype.type(of if self.reduction == "sum" else of / max(count, 1))
+    def _run(self, prediction, target):
+        kernel = getattr(self.kernels, self.kernel_names[0])
+        return kernel(prediction, target, mean=self.reduction == "mean")
 
 
 class CrossEntropyLoss(Loss):
@@ -63,30 +75,18 @@ class CrossEntropyLoss(Loss):
     array([[-0.375,  0.125,  0.125,  0.125], [ 0.125,  0.125,  0.125, -0.375]])
     """
 
-    def forward(self, prediction, target):
+    kernel_names = ("cross_entropy",)
+
+    def arrays(self, prediction, target):
         check_array("prediction", prediction)
         if prediction.ndim != 2:
             raise ValueError(f"prediction must have shape (N, C), was {prediction.shape}")
-        _check_labels(target, *prediction.shape)
-        rows = np.arange(len(target))
-        with np.errstate(all="ignore"):  # infinite logits and overflow show in the value
-            shifted = prediction - prediction.max(axis=1, keepdims=True)
-            chosen = shifted[rows, target]
-            softmax = np.exp(shifted, out=shifted)
-            total = softmax.sum(axis=1, keepdims=True)
-            softmax /= total
-            value = self.reduce(np.log(total[:, 0]) - chosen)
-        self._kept = softmax, rows, target
-        return value
-
-    def backward(self):
-        softmax, rows, target = self.kept()
-        one = softmax.dtype.type(1)
-        grad = softmax.copy()
-        with np.errstate(under="ignore"):
-            grad[rows, target] -= one
-            grad *= self.share(softmax.dtype, len(rows))
-        return grad
+        if not isinstance(target, np.ndarray):
+            raise TypeError(f"target must be a NumPy array, was {type(target).__name__}")
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
+        check_shape("target", target, (len(prediction),))
+        return np.ascontiguousarray(prediction), np.ascontiguousarray(target, np.int64)
 
 
 class MSELoss(Loss):
@@ -106,18 +106,10 @@ class MSELoss(Loss):
     array([ 0., -2.])
     """
 
-    def forward(self, prediction, target):
-        _check_pair(prediction, target)
-        with np.errstate(all="ignore"):
-            difference = prediction - target
-            value = self.reduce(np.square(difference, dtype=np.float64))
-        self._kept = difference
-        return value
+    kernel_names = ("mse",)
 
-    def backward(self):
-        difference = self.kept()
-        with np.errstate(all="ignore"):
-            return difference * self.share(difference.dtype, difference.size, of=2)
+    def arrays(self, prediction, target):
+        return _pair(prediction, target)
 
 
 class BCEWithLogitsLoss(Loss):
@@ -141,41 +133,17 @@ class BCEWithLogitsLoss(Loss):
     array([-0.25,  0.  ])
     """
 
-    def forward(self, prediction, target):
-        _check_pair(prediction, target)
-        outside = (target < 0) | (target > 1)
-        if outside.any():
-            raise ValueError(f"target must be from 0 to 1, was {target[outside][0]}")
-        x = prediction
-        with np.errstate(all="ignore"):
-            # Where the target agrees with an infinite x, nothing is lost, rather than 0 times infinity.
-            share = np.where(x > 0, 1 - target, target)
-            linear = np.where(share == 0, share, share * np.abs(x))
-            value = self.reduce(linear + np.log1p(np.exp(-np.abs(x))))
-        self._kept = x, target
-        return value
+    kernel_names = ("bce_with_logits",)
 
-    def backward(self):
-        x, target = self.kept()
-        with np.errstate(under="ignore"):
-            return (sigmoid(x) - target) * self.share(x.dtype, x.size)
+    def arrays(self, prediction, target):
+        return _pair(prediction, target)
 
 
-def _check_pair(prediction, target):
+def _pair(prediction, target):
+    """Both arrays without gaps, in the same memory order."""
     check_array("prediction", prediction)
     check_array("target", target, prediction.dtype)
     check_shape("target", target, prediction.shape)
-
-
-def _check_labels(target, rows, classes):
-    if not isinstance(target, np.ndarray):
-        raise TypeError(f"target must be a NumPy array, was {type(target).__name__}")
-    if target.dtype.kind not in "iu":
-        raise TypeError(
-            f"target must be integer labels, was {target.dtype}; use .astype(np.int64)"
-        )
-    check_shape("target", target, (rows,))
-    wrong = np.flatnonzero((target < 0) | (target >= classes))
-    if wrong.size:
-        i = wrong[0]
-        raise ValueError(f"target must be labels from 0 to {classes - 1}; target[{i}] is {target[i]}")
+    if prediction.strides == target.strides:
+        return dense(prediction), dense(target)
+    return tuple(array.copy(order="C") if not array.flags.c_contiguous else array for array in (prediction, target))

@@ -37,6 +37,8 @@ class Module(UsesKernels):
     """
 
     kernel_names = (
+        "activation_backward",
+        "activation_forward",
         "batch_norm_backward",
         "batch_norm_forward",
         "batch_norm_inference",
