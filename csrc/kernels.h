@@ -62,6 +62,9 @@ typedef struct {
     double *mean, *rstd;              /* (channels) */
     double momentum, eps;
     bool training;
+    bool relu; /* with what follows: y = dropout(max(y, 0)), of arrays in C order */
+    double p;
+    uint32_t *mask;     /* (ceil(size / 32)): what dropout keeps, then what max(y, 0) lets pass, too; or NULL */
     double *partial;    /* by rows: (blocks, 2, channels) */
     void *coefficients; /* by rows: (5, channels), of the arrays' type */
 } batch_norm_args;
@@ -137,6 +140,7 @@ typedef struct {
     kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES];
     kernel *dropout_forward[TYPES], *dropout_backward[TYPES];
     kernel *bias_relu_dropout_forward[TYPES];
+    kernel *dropout_mask;
     kernel *stream;
     kernel *activation_forward[TYPES], *activation_backward[TYPES]; /* by rows */
     /* by channels */

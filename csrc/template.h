@@ -66,6 +66,7 @@ const kernels PASTE(kernels, ISA) = {
     BOTH(bias_relu_dropout_forward),
     BOTH(bias_relu_dropout_backward),
     BOTH(bias_relu_dropout_merge_sums),
+    .dropout_mask = dropout_mask,
     .stream = stream,
     BOTH(cross_entropy),
     BOTH(mse),

@@ -7,12 +7,13 @@
 #include "rmsprop.h"
 #include "sgd.h"
 
-#include "batch_norm.h"
-#include "batch_norm_channels.h"
-#include "batch_norm_rows.h"
-
 #include "dropout.h"
 #include "bias_relu_dropout.h"
+
+#include "batch_norm.h"
+#include "batch_norm_relu_dropout.h"
+#include "batch_norm_channels.h"
+#include "batch_norm_rows.h"
 
 #include "mse.h"
 #include "bce_with_logits.h"

@@ -3,10 +3,9 @@
  *   y      = (x - mean) * (rstd * weight) + bias,    rstd = 1 / sqrt(var + eps)
  *   grad_x = rstd * weight * (g - average(g) - xhat * average(g * xhat)),    xhat = (x - mean) * rstd
  *
- * Sums are taken in double over blocks whose bounds depend on the shape alone; blocks are put
- * together in index order. A block's variance is summed around one of the block's own values: of the
- * n squares' sum at most the part n / (n + 1) is then taken away again, so it costs no more than
- * the digits of n, where E[x^2] - E[x]^2 can cost all. */
+ * Sums are taken over blocks whose bounds depend on the shape alone: of up to four values in the arrays' type,
+ * of these in double, and of the blocks in index order. A block's variance is summed around the mean of some
+ * of its values, so that E[(x - shift)^2] loses no digits, as E[x^2] - E[x]^2 can. */
 
 /* Number, mean, and sum of squared deviations from it, of a set of values. */
 typedef struct {
@@ -100,4 +99,13 @@ INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t ch
         through ? (real)(rstd * rstd * (product / count)) : 0,
         forward.scale,
     };
+}
+
+/* Elements that wait in the first cache for what comes after. */
+enum { TYPED(TILE) = 1024 };
+
+/* Whether a result is written around the cache: not in place, where its lines are there already. */
+INLINE bool TYPED(goes_around)(const batch_norm_args *a, view from, view to)
+{
+    return (size_t)(a->outer * a->channels * a->inner) * sizeof(real) >= NONTEMPORAL_RESULT && from.data != to.data;
 }

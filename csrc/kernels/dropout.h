@@ -81,6 +81,24 @@ static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep
     leave(&b, n, true, mask);
 }
 
+/* The same, stored; `last` is the element after the group's last one. */
+INLINE void store_mask(const dropout_args *a, uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, ptrdiff_t last)
+{
+    draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
+    if (last % 32)
+        mask[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
+    memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
+}
+
+/* The mask alone, by elements. */
+static void dropout_mask(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
+        uint32_t mask[DROPOUT_WORDS];
+        store_mask(args, mask, first, end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP);
+    }
+}
+
 #endif
 
 static const BITS TYPED(bit)[32] = {
@@ -137,10 +155,7 @@ static void TYPED(dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t 
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
         uint32_t mask[DROPOUT_WORDS];
-        draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
-        if (last % 32)
-            mask[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
-        memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
+        store_mask(a, mask, first, last);
         TYPED(apply_mask)(a, mask, first, last);
     }
 }

@@ -53,7 +53,9 @@ cdef extern from "kernels.h" nogil:
         double *mean
         double *rstd
         double momentum, eps
-        bint training
+        bint training, relu
+        double p
+        uint32_t *mask
         double *partial
         void *coefficients
     ctypedef struct dropout_args:
@@ -114,6 +116,7 @@ cdef extern from "kernels.h" nogil:
         kernel *bias_relu_dropout_forward[2]
         kernel *bias_relu_dropout_backward[2]
         kernel *bias_relu_dropout_merge_sums[2]
+        kernel *dropout_mask
         kernel *stream
         kernel *batch_norm_forward[2]
         kernel *batch_norm_inference[2]

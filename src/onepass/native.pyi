@@ -117,6 +117,36 @@ def bias_relu_dropout_backward(
     grad_bias: Array | None,
     out: Array | None = None,
 ) -> Array: ...
+def batch_norm_relu_dropout_forward(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    axis: int,
+    momentum: float,
+    eps: float,
+    relu: bool,
+    p: float,
+    seed: int,
+    offset: int,
+    out: Array | None = None,
+) -> tuple[Array, NDArray[np.float64], NDArray[np.float64], NDArray[np.uint32] | None]: ...
+def batch_norm_relu_dropout_backward(
+    grad_y: Array,
+    x: Array,
+    weight: Array | None,
+    mean: NDArray[np.float64],
+    rstd: NDArray[np.float64],
+    mask: NDArray[np.uint32] | None,
+    grad_weight: Array | None,
+    grad_bias: Array | None,
+    *,
+    axis: int,
+    p: float,
+    out: Array | None = None,
+) -> Array: ...
 def cross_entropy(
     prediction: Array, target: NDArray[np.int64], *, mean: bool, out: Array | None = None
 ) -> tuple[float, Array]: ...

@@ -53,6 +53,7 @@ include "doors/steps.pxi"
 include "doors/batch_norm.pxi"
 include "doors/dropout.pxi"
 include "doors/bias_relu_dropout.pxi"
+include "doors/batch_norm_relu_dropout.pxi"
 include "doors/losses.pxi"
 include "doors/activation.pxi"
 

@@ -30,7 +30,7 @@ ONE = (1 << 20,)
 CACHE_LINE = 64  # bytes
 
 
-GROUPS = {"_step": "optimizers", "batch_norm": "batch norm", "bias_relu": "fused", "dropout": "dropout"}
+GROUPS = {"_step": "optimizers", "relu": "fused", "batch_norm": "batch norm", "dropout": "dropout"}
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,15 @@ def _dropout(kernel, options, arguments, sizes=LADDER):
     return Case(kernel, options, arguments, _one_pass, sizes)
 
 
+def _batch_norm_relu_dropout_arguments(size, dtype, rng, *, kernel, p):
+    batch_norm = kernel.replace("_relu_dropout", "")
+    arguments = _batch_norm_arguments(size, dtype, rng, kernel=batch_norm, shape=_flat, axis=1, affine=True)
+    if kernel.endswith("forward"):
+        return arguments | {"relu": True, "p": p, "seed": 0x123456789ABCDEF, "offset": 3}
+    del arguments["training"]
+    return arguments | {"mask": rng.integers(0, 2**32, -(-arguments["x"].size // 32), dtype=np.uint32), "p": p}
+
+
 def _bias_relu_dropout_forward_arguments(size, dtype, rng, *, p):
     arguments = _dropout_forward_arguments(size if isinstance(size, tuple) else _flat(size), dtype, rng, p=p)
     return arguments | {"bias": rng.standard_normal(arguments["x"].shape[1], dtype=dtype), "relu": True}
@@ -266,5 +275,9 @@ CASES = [
     *[_dropout(f"bias_relu_dropout_{name}", f"p={p:g}", partial(arguments, p=p), PRODUCTS)
       for name, arguments in (("forward", _bias_relu_dropout_forward_arguments),
                               ("backward", _bias_relu_dropout_backward_arguments))
+      for p in (0.0, 0.2)],
+    *[Case(kernel, f"p={p:g}", partial(_batch_norm_relu_dropout_arguments, kernel=kernel, p=p), _statistics_passes,
+           PRODUCTS)
+      for kernel in ("batch_norm_relu_dropout_forward", "batch_norm_relu_dropout_backward")
       for p in (0.0, 0.2)],
 ]

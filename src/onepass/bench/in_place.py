@@ -167,6 +167,33 @@ def dropout_backward(grad_y, mask, *, p, out):
     return partial(np.multiply, grad_y, mask, out=out)
 
 
+def batch_norm_relu_dropout_forward(x, weight, bias, running_mean, running_var, *,
+                                    axis, momentum, eps, relu, p, seed, offset, out):
+    normalize = batch_norm_forward(x, weight, bias, running_mean, running_var, axis=axis, momentum=momentum, eps=eps,
+                                   out=out)
+    drop = dropout_forward(out, p=p, seed=seed, offset=offset, out=out) if p else None
+    positive = np.empty(x.shape, dtype=bool)
+
+    def step():
+        normalize()
+        np.maximum(out, 0, out=out)
+        if drop:
+            drop()
+        return out, np.greater(out, 0, out=positive)
+    return step
+
+
+def batch_norm_relu_dropout_backward(grad_y, x, weight, mean, rstd, mask, grad_weight, grad_bias, *, axis, p, out):
+    passed = empty_like(x, 7)
+    through = batch_norm_backward(passed, x, weight, mean, rstd, grad_weight, grad_bias, axis=axis, training=True,
+                                  out=out)
+
+    def step():
+        np.multiply(grad_y, mask, out=passed)
+        return through()
+    return step
+
+
 def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out):
     drop = dropout_forward(out, p=p, seed=seed, offset=offset, out=out) if p else None
     positive = np.empty(x.shape, dtype=bool)

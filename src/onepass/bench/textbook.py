@@ -98,6 +98,19 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     return grad_y * mask
 
 
+def batch_norm_relu_dropout_forward(x, weight, bias, running_mean, running_var, *,
+                                    axis, momentum, eps, relu, p, seed, offset, out=None):
+    y, mean, rstd = batch_norm_forward(
+        x, weight, bias, running_mean, running_var, axis=axis, momentum=momentum, eps=eps)
+    y, mask = bias_relu_dropout_forward(y, None, relu=relu, p=p, seed=seed, offset=offset)
+    return y, mean, rstd, mask
+
+
+def batch_norm_relu_dropout_backward(grad_y, x, weight, mean, rstd, mask, grad_weight, grad_bias, *, axis, p, out=None):
+    passed = grad_y if mask is None else grad_y * mask
+    return batch_norm_backward(passed, x, weight, mean, rstd, grad_weight, grad_bias, axis=axis, training=True)
+
+
 def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
     y, mask = x if bias is None else x + bias, None
     if relu:

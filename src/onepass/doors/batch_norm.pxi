@@ -136,9 +136,17 @@ cdef void *per_channel(object array, int kind, bint written, cnp.ndarray x, int 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.batch_norm_forward`."""
+    cdef dropout_args nothing
+    nothing.p = 0
+    return normalize(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, False, &nothing)[:3]
+
+
+cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, bint relu, dropout_args *d):
+    """Batch normalisation in training, then ReLU and dropout if asked: (y, mean, rstd, mask or None)."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
-    cdef cnp.ndarray y, mean, rstd
+    cdef cnp.ndarray y, mean, rstd, mask = None
+    cdef cnp.npy_intp words
     cdef int channels, kind
     check(x, cnp.NPY_NOTYPE, False, "x")
     kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
@@ -153,16 +161,27 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
     a.eps = number(eps, "eps", 0, INFINITY)
     if cnp.PyArray_SIZE(<cnp.ndarray>x) == cnp.PyArray_DIMS(<cnp.ndarray>x)[channels] > 0:
         raise ValueError(f"x must have more than 1 value per channel in training, had shape {x.shape}")
+    if relu or d.p > 0:
+        check_c_order(x, "x")
     y = output(out, x)
+    if relu or d.p > 0:
+        check_c_order(y, "out")
     check_apart(("out", "running_mean", "running_var", "x", "weight", "bias"),
                 (out, running_mean, running_var, x, weight, bias), 3, in_place=x)
     layout.fill(channels, ("x", "out"), (x, y))
     mean = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(<cnp.ndarray>x) + channels, cnp.NPY_DOUBLE, 0)
     rstd = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(<cnp.ndarray>x) + channels, cnp.NPY_DOUBLE, 0)
     a.mean, a.rstd = <double *>cnp.PyArray_DATA(mean), <double *>cnp.PyArray_DATA(rstd)
+    a.relu, a.p = relu, d.p
+    if relu or d.p > 0:
+        words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
+        mask = new_array(1, &words, cnp.NPY_UINT32)
+        d.size, d.mask = cnp.PyArray_SIZE(<cnp.ndarray>x), <uint32_t *>cnp.PyArray_DATA(mask)
+        a.mask = d.mask
+        run_by_elements(table.dropout_mask, d, d.size)
     layout.run(table.batch_norm_forward, table.batch_norm_row_moments, table.batch_norm_merge_moments,
                table.batch_norm_normalize_rows)
-    return y, mean, rstd
+    return y, mean, rstd, mask
 
 
 def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, eps, out=None):
@@ -190,6 +209,11 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
 
 def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *, axis, bint training, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.batch_norm_backward`."""
+    return gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out, None, 0)
+
+
+cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask, double p):
+    """The gradient through ReLU and dropout, if there is a mask, and batch normalisation."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
     cdef cnp.ndarray grad_x
@@ -206,9 +230,16 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     a.grad_weight = per_channel(grad_weight, kind, True, x, channels, "grad_weight")
     a.grad_bias = per_channel(grad_bias, kind, True, x, channels, "grad_bias")
     a.training = training
+    if mask is not None:
+        check_c_order(x, "x")
+        check_c_order(grad_y, "grad_y")
+        check_mask(mask, grad_y)
+        a.mask, a.p = <uint32_t *>cnp.PyArray_DATA(<cnp.ndarray>mask), p
     grad_x = output(out, x)
-    check_apart(("out", "grad_weight", "grad_bias", "grad_y", "x", "weight", "mean", "rstd"),
-                (out, grad_weight, grad_bias, grad_y, x, weight, mean, rstd), 3, in_place=grad_y)
+    if mask is not None:
+        check_c_order(grad_x, "out")
+    check_apart(("out", "grad_weight", "grad_bias", "grad_y", "x", "weight", "mean", "rstd", "mask"),
+                (out, grad_weight, grad_bias, grad_y, x, weight, mean, rstd, mask), 3, in_place=grad_y)
     layout.fill(channels, ("x", "grad_y", "out"), (x, grad_y, grad_x))
     layout.run(table.batch_norm_backward, table.batch_norm_row_sums, table.batch_norm_merge_sums,
                table.batch_norm_grad_rows)

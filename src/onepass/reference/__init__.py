@@ -9,6 +9,7 @@ normalisation and the losses, and exp, log and tanh, which are NumPy's here and 
 from .activation import activation_backward, activation_forward
 from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
+from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
 from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
 from .dropout import dropout_backward, dropout_forward
 from .losses import bce_with_logits, cross_entropy, mse
@@ -22,6 +23,8 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "batch_norm_relu_dropout_backward",
+    "batch_norm_relu_dropout_forward",
     "bias_relu_dropout_backward",
     "bias_relu_dropout_forward",
     "bce_with_logits",

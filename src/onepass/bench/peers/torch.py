@@ -98,6 +98,41 @@ def dropout_backward(*, grad_y, mask, p, out):
     return _rival(run, {"grad_x": out})
 
 
+def batch_norm_relu_dropout_forward(*, x, weight, bias, running_mean, running_var, axis, momentum, eps,
+                                    relu, p, seed, offset, out):
+    x = _channels_second(x, axis).requires_grad_()
+    weight, bias, *running = _shared(weight, bias, running_mean, running_var)
+    weight, bias, y = weight.requires_grad_(), bias.requires_grad_(), [None]
+
+    def run():
+        positive = functional.relu(functional.batch_norm(x, *running, weight, bias, True, momentum, eps))
+        y[0] = functional.dropout(positive, p) if p else positive
+
+    updated = {"running_mean": running_mean, "running_var": running_var}
+    return {"torch": Rival(run, lambda: {"y": y[0].detach().movedim(1, axis).numpy()} | updated)}
+
+
+def batch_norm_relu_dropout_backward(*, grad_y, x, weight, mean, rstd, mask, grad_weight, grad_bias, axis, p, out):
+    kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=grad_y.size, bitorder="little")
+    positive = kept.reshape(grad_y.shape).astype(grad_y.dtype)
+    noise = positive / (1 - p)
+    grad_y, x, positive, noise = (_channels_second(array, axis) for array in (grad_y, x, positive, noise))
+    weight, mean, rstd = _shared(weight, mean.astype(out.dtype), rstd.astype(out.dtype))
+    grads = [None] * 3
+
+    def run():
+        grad = grad_y * noise if p else grad_y
+        grad = torch.ops.aten.threshold_backward.default(grad, positive, 0)
+        grads[:] = torch.ops.aten.native_batch_norm_backward.default(
+            grad, x, weight, None, None, mean, rstd, True, 0.0, [True, True, True])
+
+    def results():
+        return {"grad_x": grads[0].movedim(1, axis).numpy(), "grad_weight": grads[1].numpy(),
+                "grad_bias": grads[2].numpy()}
+
+    return {"torch": Rival(run, results)}
+
+
 def bias_relu_dropout_forward(*, x, bias, relu, p, seed, offset, out):
     x, bias = (tensor.requires_grad_() for tensor in _shared(x, bias))
     y = [None]
