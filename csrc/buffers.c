@@ -11,7 +11,8 @@
 enum {
     LINE = 64,
     PAGE = 4096,
-    STEP = 7 * LINE,    /* from one block's offset in a page to the next one's: takes 64 steps to repeat */
+    FIRST = 512,        /* the least offset in a page: other arrays often begin in its first bytes */
+    STEP = 9 * LINE,    /* from one block's offset to the next one's: repeats after all 56 have been used */
     MAP_UNIT = 1 << 16, /* a multiple of any system's page */
     HUGE_PAGE = 1 << 21,
     MAPPED_FROM = 1 << 22,
@@ -64,7 +65,7 @@ static char *map(size_t bytes)
 
 static block *allocate(size_t size)
 {
-    size_t offset = LINE + STEP * (size_t)atomic_fetch_add(&turn, 1) % PAGE;
+    size_t offset = FIRST + STEP * (size_t)atomic_fetch_add(&turn, 1) % (PAGE - FIRST);
     size_t mapped = size < MAPPED_FROM ? 0 : round_up(offset + size, MAP_UNIT);
     char *start = mapped ? map(mapped) : aligned_alloc(PAGE, round_up(offset + size, PAGE));
     if (start == NULL)

@@ -8,8 +8,8 @@
 void buffers_init(void);
 
 /* At least so many bytes of anything, aligned to 64, or NULL if there is no memory. Blocks begin at
- * different offsets within a page: a loop that stores to one array a little behind where it loads from
- * another, but for whole pages, waits for loads that seem to need the stores. */
+ * different offsets of 512 to 4095 within a page: where an array that is written begins a little further
+ * into its page than one that is read, loads wait for stores that they seem to depend on. */
 void *buffer_take(size_t bytes);
 
 /* From any thread; NULL is passed over. */

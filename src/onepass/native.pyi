@@ -3,6 +3,8 @@
 Arrays must be aligned, in native byte order, and those written to must be writable and must not
 overlap any other argument; masks of masked arrays are not looked at. Lists of arrays are lists or
 tuples. Anything else raises TypeError or ValueError before an array is touched.
+
+Results of 16 KiB and more lie in recycled memory, see `empty`.
 """
 
 from collections.abc import Sequence
