@@ -1,4 +1,4 @@
-"""Results in recycled memory: never shared between live arrays, never more kept than the limit, and as any other array."""
+"""Results in recycled memory: never shared between live arrays, no more kept than the limit, as any other array."""
 
 import copy
 import os
@@ -34,7 +34,9 @@ def bytes_(n):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint32, bool, "c16", np.dtype(np.int8)])
-@pytest.mark.parametrize("shape", [(), 0, 7, (0, 3), (3, 0), (5, 7), [2, 3, 4], (100, 1001), 50_000, np.int64(9), (300, 7, 11)])
+@pytest.mark.parametrize(
+    "shape", [(), 0, 7, (0, 3), (3, 0), (5, 7), [2, 3, 4], (100, 1001), 50_000, np.int64(9), (300, 7, 11)]
+)
 def test_empty_is_as_any_other_array(shape, dtype):
     array, other = native.empty(shape, dtype), np.empty(shape, dtype)
     assert (array.shape, array.strides, array.dtype) == (other.shape, other.strides, other.dtype)
@@ -162,7 +164,9 @@ def test_the_limit_is_a_gibibyte_or_a_quarter_of_the_memory():
     assert 0 < native.get_cache_limit() <= min(1 << 30, memory // 4)
 
 
-@pytest.mark.parametrize("nbytes, error", [(-1, ValueError), (1 << 64, ValueError), (1.5, TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    "nbytes, error", [(-1, ValueError), (1 << 64, ValueError), (1.5, TypeError), (None, TypeError)]
+)
 def test_a_bad_limit_is_refused(nbytes, error):
     before = native.get_cache_limit()
     with pytest.raises(error, match="^nbytes must be"):

@@ -177,13 +177,13 @@ def stream(
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
     """A C-contiguous array of anything, in recycled memory unless it is small: what kernels return their results in.
 
-    It is as any other array, but for `resize` in place, which NumPy refuses to arrays that do not own
-    their memory. `dtype` is a native number type. Once the array and its views are gone, the memory is
-    kept for the next one.
-
     >>> from onepass import native
     >>> native.empty((2, 3), "float32").shape
     (2, 3)
+
+    It is as any other array, but for `resize` in place, which NumPy refuses to arrays that do not own
+    their memory. `dtype` is a native number type. Once the array and its views are gone, the memory is
+    kept for the next one.
     """
 
 def empty_cache() -> None:
