@@ -42,7 +42,7 @@ def bias_relu_dropout_forward(x, bias, *, bint relu, p, seed, offset, out=None):
     a.mask = NULL
     if relu or a.p > 0:
         words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
-        mask = cnp.PyArray_EMPTY(1, &words, cnp.NPY_UINT32, 0)
+        mask = new_array(1, &words, cnp.NPY_UINT32)
         a.mask = <uint32_t *>cnp.PyArray_DATA(mask)
     if bias is not None:
         memory = periodic_copy(bias)
