@@ -33,7 +33,6 @@
 #define ABS fabsf
 #define COPYSIGN copysignf
 #define SQRT sqrtf
-#define BITS uint32_t
 #include "kernels/all.h"
 #undef real
 #undef REAL_TINY
@@ -42,7 +41,6 @@
 #undef ABS
 #undef COPYSIGN
 #undef SQRT
-#undef BITS
 
 #define real double
 #define REAL_TINY DBL_MIN
@@ -51,7 +49,6 @@
 #define ABS fabs
 #define COPYSIGN copysign
 #define SQRT sqrt
-#define BITS uint64_t
 #include "kernels/all.h"
 
 #define BOTH(name) .name = {name##_float, name##_double}

@@ -9,82 +9,107 @@
 #ifndef ONEPASS_DROPOUT_H
 #define ONEPASS_DROPOUT_H
 
-/* Elements whose mask is drawn together: 128 for each Philox counter. */
-enum { DROPOUT_GROUP = 128 * PHILOX_LANES, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
+/* Elements whose mask is drawn together: 128 for each Philox counter, a block. */
+enum { DROPOUT_BLOCKS = 128, DROPOUT_GROUP = 128 * DROPOUT_BLOCKS, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
 
 /* Elements that wait in the first cache on their way around the others. */
 enum { DROPOUT_BLOCK = 1024 };
 
-/* From this plane on, blocks that are decided are left out: at first nearly all of them have a bit that is not. */
-enum { DROPOUT_FIRST_LEAVE = 6 };
+/* So many digits are compared in every block: after fewer, nearly all have a bit that is not decided. */
+enum { DROPOUT_DENSE_PLANES = 8 };
 
+/* Of bits and undecided the low halves count, as of what Philox draws. */
 typedef struct {
-    uint32_t bits[4][PHILOX_LANES], undecided[4][PHILOX_LANES];
-    uint32_t lane[PHILOX_LANES]; /* which of the group's blocks this is */
+    wide bits[4][DROPOUT_BLOCKS / WIDE], undecided[4][DROPOUT_BLOCKS / WIDE];
+    wide left[DROPOUT_BLOCKS / WIDE]; /* the blocks with an undecided bit */
 } dropout_blocks;
 
-INLINE void decide(dropout_blocks *b, int n, uint64_t block, uint32_t plane, uint32_t digit, uint64_t seed,
-                   uint32_t offset)
+/* Random words for PHILOX_LANES of the blocks that are left. */
+INLINE void draw_words(wide words[4][PHILOX_VECTORS], const wide *left, uint64_t block, uint32_t plane, uint64_t seed,
+                       uint32_t offset)
 {
-    uint32_t random[4][PHILOX_LANES];
-    philox(random, block, b->lane, n, plane, offset, seed);
+    wide blocks[PHILOX_VECTORS];
+    for (int v = 0; v < PHILOX_VECTORS; v++)
+        blocks[v] = left[v] + block;
+    philox(words, blocks, plane, offset, seed);
+}
+
+/* Compares the first digits in blocks l to l + PHILOX_LANES - 1. */
+INLINE void decide_first(dropout_blocks *b, int l, uint64_t block, uint64_t digits, uint64_t seed, uint32_t offset)
+{
+    wide words[4][PHILOX_VECTORS], bits[4][PHILOX_VECTORS], undecided[4][PHILOX_VECTORS];
     for (int j = 0; j < 4; j++)
-        for (int l = 0; l < n; l++) {
-            b->bits[j][l] |= b->undecided[j][l] & ~random[j][l] & digit;
-            b->undecided[j][l] &= ~(random[j][l] ^ digit);
+        for (int v = 0; v < PHILOX_VECTORS; v++) {
+            bits[j][v] = (wide){0};
+            undecided[j][v] = ~bits[j][v];
+        }
+    for (uint32_t plane = 0; plane < DROPOUT_DENSE_PLANES && digits << plane; plane++) {
+        uint64_t digit = -(digits << plane >> 63);
+        draw_words(words, b->left + l / WIDE, block, plane, seed, offset);
+        for (int j = 0; j < 4; j++)
+            for (int v = 0; v < PHILOX_VECTORS; v++) {
+                bits[j][v] |= undecided[j][v] & ~words[j][v] & digit;
+                undecided[j][v] &= ~(words[j][v] ^ digit);
+            }
+    }
+    for (int j = 0; j < 4; j++)
+        for (int v = 0; v < PHILOX_VECTORS; v++) {
+            b->bits[j][l / WIDE + v] = bits[j][v];
+            b->undecided[j][l / WIDE + v] = undecided[j][v];
         }
 }
 
-/* Stores the bits of the decided blocks, or of all, and closes ranks; returns how many are left. */
-static int leave(dropout_blocks *b, int n, bool all, uint32_t mask[DROPOUT_WORDS])
+/* Compares one digit in the n blocks that are left; returns how many are left after it. */
+INLINE int decide_next(dropout_blocks *b, int n, uint64_t block, uint32_t plane, uint64_t digit, uint64_t seed,
+                       uint32_t offset)
 {
+    uint64_t *blocks = (uint64_t *)b->left;
     int left = 0;
-    for (int l = 0; l < n; l++) {
-        if (all || !(b->undecided[0][l] | b->undecided[1][l] | b->undecided[2][l] | b->undecided[3][l])) {
-            for (int j = 0; j < 4; j++)
-                mask[4 * b->lane[l] + j] = b->bits[j][l];
-            continue;
+    for (int l = 0; l < n; l += PHILOX_LANES) {
+        wide words[4][PHILOX_VECTORS];
+        uint64_t random[4][PHILOX_LANES];
+        draw_words(words, b->left + l / WIDE, block, plane, seed, offset);
+        memcpy(random, words, sizeof random);
+        for (int i = 0; i < PHILOX_LANES && l + i < n; i++) {
+            uint64_t which = blocks[l + i], any = 0;
+            for (int j = 0; j < 4; j++) {
+                uint64_t *bits = (uint64_t *)b->bits[j] + which, *undecided = (uint64_t *)b->undecided[j] + which;
+                *bits |= *undecided & ~random[j][i] & digit;
+                any |= *undecided &= ~(random[j][i] ^ digit);
+            }
+            blocks[left] = which;
+            left += (uint32_t)any != 0;
         }
-        for (int j = 0; j < 4; j++) {
-            b->bits[j][left] = b->bits[j][l];
-            b->undecided[j][left] = b->undecided[j][l];
-        }
-        b->lane[left++] = b->lane[l];
     }
     return left;
 }
 
-/* The mask of the group that begins with element `first`, a multiple of DROPOUT_GROUP. */
-static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, double keep, uint64_t seed, uint32_t offset)
+/* The mask of n blocks; the first holds element `first`, a multiple of DROPOUT_GROUP. */
+static void draw_mask(uint32_t mask[DROPOUT_WORDS], int n, ptrdiff_t first, double keep, uint64_t seed, uint32_t offset)
 {
-    dropout_blocks b;
-    int n = PHILOX_LANES;
-    memset(b.bits, keep >= 1 ? 0xFF : 0, sizeof b.bits);
-    memset(b.undecided, 0xFF, sizeof b.undecided);
-    for (uint32_t l = 0; l < PHILOX_LANES; l++)
-        b.lane[l] = l;
-    for (uint32_t plane = 0; keep > 0 && keep < 1 && n > 0; plane++) {
-        keep *= 2;
-        uint32_t digit = keep >= 1 ? 0xFFFFFFFF : 0;
-        keep -= keep >= 1 ? 1 : 0;
-        uint64_t block = (uint64_t)first / 128;
-        /* Constant numbers make better loops; a few blocks behind the n are decided again for nothing. */
-        if (n > PHILOX_LANES / 2)
-            decide(&b, PHILOX_LANES, block, plane, digit, seed, offset);
-        else if (n > PHILOX_LANES / 4)
-            decide(&b, PHILOX_LANES / 2, block, plane, digit, seed, offset);
-        else
-            decide(&b, PHILOX_LANES / 4, block, plane, digit, seed, offset);
-        if (plane >= DROPOUT_FIRST_LEAVE)
-            n = leave(&b, n, false, mask);
+    if (keep >= 1) {
+        memset(mask, 0xFF, (size_t)n * 4 * sizeof *mask);
+        return;
     }
-    leave(&b, n, true, mask);
+    /* The digits of 1 - p, exactly: as a difference of doubles from 1 it is a multiple of 2^-53. */
+    uint64_t digits = (uint64_t)(keep * 0x1p53) << 11, block = (uint64_t)first / 128;
+    dropout_blocks b;
+    for (int l = 0; l < DROPOUT_BLOCKS; l++)
+        ((uint64_t *)b.left)[l] = (uint64_t)l;
+    for (int l = 0; l < n; l += PHILOX_LANES)
+        decide_first(&b, l, block, digits, seed, offset);
+    int left = n;
+    for (uint32_t plane = DROPOUT_DENSE_PLANES; plane < 64 && digits << plane && left > 0; plane++)
+        left = decide_next(&b, left, block, plane, -(digits << plane >> 63), seed, offset);
+    for (int l = 0; l < n; l++)
+        for (int j = 0; j < 4; j++)
+            mask[4 * l + j] = (uint32_t)((uint64_t *)b.bits[j])[l];
 }
 
 /* The same, stored; `last` is the element after the group's last one. */
 INLINE void store_mask(const dropout_args *a, uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, ptrdiff_t last)
 {
-    draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
+    draw_mask(mask, (int)((last - first + 127) / 128), first, 1 - a->p, a->seed, a->offset);
     if (last % 32)
         mask[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
     memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);

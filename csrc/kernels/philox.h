@@ -1,42 +1,44 @@
 /* Philox4x32-10 (Salmon et al. 2011): random words that are a pure function of counter and key.
  *
- * PHILOX_LANES counters run side by side in arrays, which the compiler turns into vectors of
- * whatever width the instruction set has; the words do not depend on it. */
+ * PHILOX_LANES counters run side by side, each in the low halves of four 64-bit words. What the high halves hold
+ * does not matter: a product is shifted, or taken as it is, to have its high or low half. There are several
+ * vectors, since one alone would wait for each product. */
 #ifndef ONEPASS_PHILOX_H
 #define ONEPASS_PHILOX_H
 
-enum { PHILOX_LANES = 32 };
+#include "wide.h"
 
-/* words[j][l] is word j of counter (block + lane[l], plane, call), for l < n; the block number is 64 bits wide. */
-INLINE void philox(uint32_t words[4][PHILOX_LANES], uint64_t block, const uint32_t lane[PHILOX_LANES], int n,
-                   uint32_t plane, uint32_t call, uint64_t key)
+enum { PHILOX_VECTORS = 2, PHILOX_LANES = PHILOX_VECTORS * WIDE };
+
+/* words[j] is word j of counter (block, plane, call); the block number is 64 bits wide. */
+INLINE void philox(wide words[4][PHILOX_VECTORS], const wide block[PHILOX_VECTORS], uint32_t plane, uint32_t call,
+                   uint64_t key)
 {
-    uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
-    for (int l = 0; l < n; l++) {
-        c0[l] = (uint32_t)(block + lane[l]);
-        c1[l] = (uint32_t)((block + lane[l]) >> 32);
-        c2[l] = plane;
-        c3[l] = call;
+    wide c0[PHILOX_VECTORS], c1[PHILOX_VECTORS], c2[PHILOX_VECTORS], c3[PHILOX_VECTORS];
+    for (int v = 0; v < PHILOX_VECTORS; v++) {
+        c0[v] = block[v];
+        c1[v] = block[v] >> 32;
+        c2[v] = (wide){0} + plane;
+        c3[v] = (wide){0} + call;
     }
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+#pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
-        /* Left as a loop even where it is short: it then becomes vectors. */
-#pragma GCC unroll 1
-        for (int l = 0; l < n; l++) {
-            uint64_t product0 = (uint64_t)0xD2511F53 * c0[l], product1 = (uint64_t)0xCD9E8D57 * c2[l];
-            c0[l] = (uint32_t)(product1 >> 32) ^ c1[l] ^ k0;
-            c1[l] = (uint32_t)product1;
-            c2[l] = (uint32_t)(product0 >> 32) ^ c3[l] ^ k1;
-            c3[l] = (uint32_t)product0;
+        for (int v = 0; v < PHILOX_VECTORS; v++) {
+            wide product0 = multiply_low(c0[v], 0xD2511F53), product1 = multiply_low(c2[v], 0xCD9E8D57);
+            c0[v] = product1 >> 32 ^ (c1[v] ^ k0);
+            c1[v] = product1;
+            c2[v] = product0 >> 32 ^ (c3[v] ^ k1);
+            c3[v] = product0;
         }
         k0 += 0x9E3779B9;
         k1 += 0xBB67AE85;
     }
-    for (int l = 0; l < n; l++) {
-        words[0][l] = c0[l];
-        words[1][l] = c1[l];
-        words[2][l] = c2[l];
-        words[3][l] = c3[l];
+    for (int v = 0; v < PHILOX_VECTORS; v++) {
+        words[0][v] = c0[v];
+        words[1][v] = c1[v];
+        words[2][v] = c2[v];
+        words[3][v] = c3[v];
     }
 }
 

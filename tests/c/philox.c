@@ -8,7 +8,7 @@
 int main(void)
 {
     unsigned rounds, c[4], k[2], expected[4];
-    uint32_t words[4][PHILOX_LANES], lanes[PHILOX_LANES];
+    wide words[4][PHILOX_VECTORS], blocks[PHILOX_VECTORS];
     int compared = 0, wrong = 0;
     char line[256];
     while (fgets(line, sizeof line, stdin)) {
@@ -18,11 +18,11 @@ int main(void)
             continue;
         uint64_t block = (uint64_t)c[1] << 32 | c[0];
         for (int lane = 0; lane < PHILOX_LANES; lane++) {
-            for (uint32_t l = 0; l < PHILOX_LANES; l++)
-                lanes[l] = 3 * l;
-            philox(words, block - 3 * (uint64_t)lane, lanes, lane + 1, c[2], c[3], (uint64_t)k[1] << 32 | k[0]);
+            for (int l = 0; l < PHILOX_LANES; l++)
+                blocks[l / WIDE][l % WIDE] = block + 3 * (uint64_t)(l - lane);
+            philox(words, blocks, c[2], c[3], (uint64_t)k[1] << 32 | k[0]);
             for (int j = 0; j < 4; j++)
-                wrong += words[j][lane] != expected[j];
+                wrong += (uint32_t)words[j][lane / WIDE][lane % WIDE] != expected[j];
         }
         compared++;
     }
