@@ -12,8 +12,8 @@
 /* Elements whose mask is drawn together: 128 for each Philox counter, a block. */
 enum { DROPOUT_BLOCKS = 128, DROPOUT_GROUP = 128 * DROPOUT_BLOCKS, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
 
-/* Elements that wait in the first cache on their way around the others. */
-enum { DROPOUT_BLOCK = 1024 };
+/* Elements that wait in the first cache on their way around the others: few, so that reading and writing alternate. */
+enum { DROPOUT_WAITING = 128 };
 
 /* So many digits are compared in every block: after fewer, nearly all have a bit that is not decided. */
 enum { DROPOUT_DENSE_PLANES = 8 };
@@ -34,7 +34,19 @@ INLINE void draw_words(wide words[4][PHILOX_VECTORS], const wide *left, uint64_t
     philox(words, blocks, plane, offset, seed);
 }
 
-/* Compares the first digits in blocks l to l + PHILOX_LANES - 1. */
+/* Compares random words with one digit of the probability. */
+INLINE void compare(wide bits[4][PHILOX_VECTORS], wide undecided[4][PHILOX_VECTORS], wide words[4][PHILOX_VECTORS],
+                    bool digit)
+{
+    for (int j = 0; j < 4; j++)
+        for (int v = 0; v < PHILOX_VECTORS; v++) {
+            if (digit)
+                bits[j][v] |= undecided[j][v] & ~words[j][v];
+            undecided[j][v] &= digit ? words[j][v] : ~words[j][v];
+        }
+}
+
+/* The first digits, in blocks l to l + PHILOX_LANES - 1. */
 INLINE void decide_first(dropout_blocks *b, int l, uint64_t block, uint64_t digits, uint64_t seed, uint32_t offset)
 {
     wide words[4][PHILOX_VECTORS], bits[4][PHILOX_VECTORS], undecided[4][PHILOX_VECTORS];
@@ -44,13 +56,11 @@ INLINE void decide_first(dropout_blocks *b, int l, uint64_t block, uint64_t digi
             undecided[j][v] = ~bits[j][v];
         }
     for (uint32_t plane = 0; plane < DROPOUT_DENSE_PLANES && digits << plane; plane++) {
-        uint64_t digit = -(digits << plane >> 63);
         draw_words(words, b->left + l / WIDE, block, plane, seed, offset);
-        for (int j = 0; j < 4; j++)
-            for (int v = 0; v < PHILOX_VECTORS; v++) {
-                bits[j][v] |= undecided[j][v] & ~words[j][v] & digit;
-                undecided[j][v] &= ~(words[j][v] ^ digit);
-            }
+        if (digits << plane >> 63)
+            compare(bits, undecided, words, true);
+        else
+            compare(bits, undecided, words, false);
     }
     for (int j = 0; j < 4; j++)
         for (int v = 0; v < PHILOX_VECTORS; v++) {
@@ -59,7 +69,7 @@ INLINE void decide_first(dropout_blocks *b, int l, uint64_t block, uint64_t digi
         }
 }
 
-/* Compares one digit in the n blocks that are left; returns how many are left after it. */
+/* One digit, in the n blocks that are left; returns how many are left after it. */
 INLINE int decide_next(dropout_blocks *b, int n, uint64_t block, uint32_t plane, uint64_t digit, uint64_t seed,
                        uint32_t offset)
 {
@@ -165,9 +175,9 @@ INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdi
         TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
         return;
     }
-    real block[DROPOUT_BLOCK];
-    for (ptrdiff_t i = begin; i < end; i += DROPOUT_BLOCK, mask += DROPOUT_BLOCK / 32) {
-        ptrdiff_t n = end - i < DROPOUT_BLOCK ? end - i : DROPOUT_BLOCK;
+    real block[DROPOUT_WAITING];
+    for (ptrdiff_t i = begin; i < end; i += DROPOUT_WAITING, mask += DROPOUT_WAITING / 32) {
+        ptrdiff_t n = end - i < DROPOUT_WAITING ? end - i : DROPOUT_WAITING;
         TYPED(apply_words)(x + i, block, mask, n, scale);
         copy_nontemporal(y + i, block, (size_t)n * sizeof(real));
     }
