@@ -79,8 +79,8 @@ typedef struct {
     uint32_t offset;
 } dropout_args;
 
-/* Sums over rows are taken of blocks of this many rows of lanes. */
-enum { BIAS_BLOCK_ROWS = 128, BIAS_MIN_LANES = 256 };
+/* Sums over rows are taken of blocks of so many rows of lanes. */
+enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_LANES = 256 };
 
 typedef struct {
     ptrdiff_t size, channels;

@@ -8,51 +8,40 @@
  * a copy that goes on periodically for a word, and sums are kept in `lanes`, a multiple of the channels.
  * Bytes per element in float32: 8.125. */
 
-/* y = x + bias, or x; returns the bits where y is not <= 0, all where `relu` is false. */
-INLINE uint32_t TYPED(add_bias)(const real *x, const real *bias, real *restrict y, bool relu)
+/* A word of y; returns that of the mask, `kept` being the bits that dropout draws. */
+INLINE uint32_t TYPED(forward_word)(const real *x, const real *bias, real *y, uint32_t kept, real scale, bool relu,
+                                    bool dropout)
 {
     BITS zeros = 0;
-    for (int j = 0; j < 32; j++)
-        y[j] = bias ? x[j] + bias[j] : x[j];
-    if (!relu)
-        return 0xFFFFFFFF;
-    for (int j = 0; j < 32; j++)
-        zeros |= y[j] <= 0 ? TYPED(bit)[j] : 0;
-    return (uint32_t)~zeros;
-}
-
-/* A word of y, and of the mask if there is one: in it, `word` says what dropout keeps. */
-INLINE void TYPED(forward_word)(const real *x, const real *bias, real *y, uint32_t *word, real scale, bool relu)
-{
-    real sum[32];
-    uint32_t positive = TYPED(add_bias)(x, bias, sum, relu);
-    if (word) {
-        *word &= positive;
-        TYPED(apply_word)(sum, y, *word, 32, scale);
-    } else {
-        memcpy(y, sum, sizeof sum);
+#pragma omp simd reduction(| : zeros)
+    for (int j = 0; j < 32; j++) {
+        real sum = bias ? x[j] + bias[j] : x[j];
+        real positive = relu && sum <= 0 ? 0 : sum;
+        zeros |= relu && sum <= 0 ? TYPED(bit)[j] : 0;
+        y[j] = dropout ? TYPED(keep)(positive, kept, j, scale) : positive;
     }
+    return kept & (uint32_t)~zeros;
 }
 
-/* Elements [begin, end), of which `kept`, then the mask, holds the bits; `bias`, `relu` and `masked` are constants. */
-INLINE void TYPED(forward_group)(const bias_relu_dropout_args *a, uint32_t *kept, ptrdiff_t begin, ptrdiff_t end,
-                                 bool bias, bool relu, bool masked)
+/* Elements [begin, end), and their mask in place of what dropout draws; `bias`, `relu` and `dropout` are constants. */
+INLINE void TYPED(forward_group)(const bias_relu_dropout_args *a, uint32_t *mask, ptrdiff_t begin, ptrdiff_t end,
+                                 bool bias, bool relu, bool dropout)
 {
     const real *x = a->x, *periodic = a->bias;
     real *y = a->y, scale = TYPED(dropout_scale)(a->p);
     ptrdiff_t channels = bias ? a->channels : 1, channel = begin % channels, step = 32 % channels, i = begin;
-    for (; i + 32 <= end; i += 32) {
-        TYPED(forward_word)
-        (x + i, bias ? periodic + channel : NULL, y + i, masked ? kept++ : NULL, scale, relu);
+    for (; i + 32 <= end; i += 32, mask++) {
+        *mask = TYPED(forward_word)(x + i, bias ? periodic + channel : NULL, y + i, *mask, scale, relu, dropout);
         channel += channels > 32 ? 32 : step;
         channel -= channel >= channels ? channels : 0;
     }
     if (i < end) {
-        real last[32] = {0};
+        real rest[32] = {0};
         size_t bytes = (size_t)(end - i) * sizeof *x;
-        memcpy(last, x + i, bytes);
-        TYPED(forward_word)(last, bias ? periodic + channel : NULL, last, masked ? kept : NULL, scale, relu);
-        memcpy(y + i, last, bytes);
+        memcpy(rest, x + i, bytes);
+        *mask = TYPED(forward_word)(rest, bias ? periodic + channel : NULL, rest, *mask, scale, relu, dropout);
+        *mask &= ((uint32_t)1 << (end - i)) - 1;
+        memcpy(y + i, rest, bytes);
     }
 }
 
@@ -60,74 +49,79 @@ INLINE void TYPED(forward_group)(const bias_relu_dropout_args *a, uint32_t *kept
 static void TYPED(bias_relu_dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const bias_relu_dropout_args *a = args;
+    bool bias = a->bias, relu = a->relu, dropout = a->p > 0;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
-        uint32_t kept[DROPOUT_WORDS];
-        if (a->p > 0)
-            draw_mask(kept, first, 1 - a->p, a->seed, a->offset);
+        uint32_t mask[DROPOUT_WORDS];
+        if (dropout)
+            draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
         else
-            memset(kept, 0xFF, sizeof kept);
-        if (a->bias && a->relu)
-            TYPED(forward_group)(a, kept, first, last, true, true, true);
-        else if (a->bias && a->mask)
-            TYPED(forward_group)(a, kept, first, last, true, false, true);
-        else if (a->bias)
-            TYPED(forward_group)(a, kept, first, last, true, false, false);
-        else if (a->relu)
-            TYPED(forward_group)(a, kept, first, last, false, true, true);
+            memset(mask, 0xFF, sizeof mask);
+        if (bias && relu && dropout)
+            TYPED(forward_group)(a, mask, first, last, true, true, true);
+        else if (bias && relu)
+            TYPED(forward_group)(a, mask, first, last, true, true, false);
+        else if (bias && dropout)
+            TYPED(forward_group)(a, mask, first, last, true, false, true);
+        else if (bias)
+            TYPED(forward_group)(a, mask, first, last, true, false, false);
+        else if (relu && dropout)
+            TYPED(forward_group)(a, mask, first, last, false, true, true);
+        else if (relu)
+            TYPED(forward_group)(a, mask, first, last, false, true, false);
+        else if (dropout)
+            TYPED(forward_group)(a, mask, first, last, false, false, true);
         else
-            TYPED(forward_group)(a, kept, first, last, false, false, a->mask != NULL);
-        if (a->mask) {
-            if (last % 32)
-                kept[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
-            memcpy(a->mask + first / 32, kept, (size_t)((last - first + 31) / 32) * sizeof *kept);
-        }
+            TYPED(forward_group)(a, mask, first, last, false, false, false);
+        if (a->mask)
+            memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
     }
 }
 
-INLINE void TYPED(add_to_lanes)(double *restrict sums, const real *y, ptrdiff_t n)
+/* sums[l] += the sum of `rows` rows' values in column l; rows are `lanes` apart. */
+INLINE void TYPED(add_rows)(double *restrict sums, const real *x, ptrdiff_t lanes, ptrdiff_t columns, int rows)
 {
 #pragma omp simd
-    for (ptrdiff_t j = 0; j < n; j++)
-        sums[j] += (double)y[j];
+    for (ptrdiff_t l = 0; l < columns; l++) {
+        double sum = (double)x[l];
+        for (int k = 1; k < rows; k++)
+            sum += (double)x[l + k * lanes];
+        sums[l] += sum;
+    }
 }
 
-/* A word of n elements of grad_x, if there is a mask, and its share of the sums, the first in `lane`. */
-INLINE void TYPED(backward_word)(const bias_relu_dropout_args *a, ptrdiff_t i, int n, real scale, double *sums,
-                                 ptrdiff_t lane)
+/* The same with `rows` as a constant, which makes better loops. */
+INLINE void TYPED(add_some_rows)(double *sums, const real *x, ptrdiff_t lanes, ptrdiff_t columns, ptrdiff_t rows)
 {
-    const real *grad = (const real *)a->x + i;
-    if (a->mask) {
-        real *grad_x = (real *)a->y + i;
-        TYPED(apply_word)(grad, grad_x, a->mask[i / 32], n, scale);
-        grad = grad_x;
-    }
-    ptrdiff_t left = a->lanes - lane;
-    if (n <= left) {
-        TYPED(add_to_lanes)(sums + lane, grad, n);
-    } else {
-        TYPED(add_to_lanes)(sums + lane, grad, left);
-        TYPED(add_to_lanes)(sums, grad + left, n - left);
-    }
+    if (rows == 4)
+        TYPED(add_rows)(sums, x, lanes, columns, 4);
+    else if (rows == 3)
+        TYPED(add_rows)(sums, x, lanes, columns, 3);
+    else if (rows == 2)
+        TYPED(add_rows)(sums, x, lanes, columns, 2);
+    else if (rows == 1)
+        TYPED(add_rows)(sums, x, lanes, columns, 1);
 }
 
 /* By blocks of BIAS_BLOCK_ROWS * lanes elements: partial[block] = sums of the block's elements that share a lane. */
 static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const bias_relu_dropout_args *a = args;
-    real scale = TYPED(dropout_scale)(a->p);
-    for (ptrdiff_t block = begin; block < end; block++) {
-        double *sums = a->partial + block * a->lanes;
-        ptrdiff_t i = block * BIAS_BLOCK_ROWS * a->lanes, last = i + BIAS_BLOCK_ROWS * a->lanes, lane = 0;
-        last = last < a->size ? last : a->size;
-        memset(sums, 0, (size_t)a->lanes * sizeof *sums);
-        for (; i + 32 <= last; i += 32) {
-            TYPED(backward_word)(a, i, 32, scale, sums, lane);
-            lane += 32;
-            lane -= lane >= a->lanes ? a->lanes : 0;
-        }
-        if (i < last)
-            TYPED(backward_word)(a, i, (int)(last - i), scale, sums, lane);
+    const real *grad_y = a->x, *grad = a->mask ? a->y : a->x;
+    real *grad_x = a->y, scale = TYPED(dropout_scale)(a->p);
+    ptrdiff_t lanes = a->lanes, block = BIAS_BLOCK_ROWS * lanes;
+    ptrdiff_t last = end * block < a->size ? end * block : a->size, masked = begin * block;
+    memset(a->partial + begin * lanes, 0, (size_t)((end - begin) * lanes) * sizeof *a->partial);
+    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * lanes) {
+        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * lanes ? last - i : BIAS_ROWS_AT_ONCE * lanes;
+        /* By whole words, which may begin the rows that come next. */
+        for (; a->mask && masked + 32 <= last && masked < i + n; masked += 32)
+            TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], 32, scale);
+        if (a->mask && masked < i + n)
+            TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], (int)(last - masked), scale);
+        double *sums = a->partial + i / block * lanes;
+        TYPED(add_some_rows)(sums, grad + i, lanes, n % lanes, n / lanes + 1);
+        TYPED(add_some_rows)(sums + n % lanes, grad + i + n % lanes, lanes, lanes - n % lanes, n / lanes);
     }
 }
 

@@ -147,13 +147,17 @@ INLINE real TYPED(dropout_scale)(double p)
     return p < 1 ? (real)(1 / (1 - p)) : 0;
 }
 
+INLINE real TYPED(keep)(real x, uint32_t word, int j, real scale)
+{
+    real kept = x * scale;
+    return word & TYPED(bit)[j] ? kept : 0;
+}
+
 INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real scale)
 {
 #pragma omp simd
-    for (int j = 0; j < n; j++) {
-        real kept = x[j] * scale;
-        y[j] = word & TYPED(bit)[j] ? kept : 0;
-    }
+    for (int j = 0; j < n; j++)
+        y[j] = TYPED(keep)(x[j], word, j, scale);
 }
 
 /* n elements; mask[0] holds the bits of the first 32. */

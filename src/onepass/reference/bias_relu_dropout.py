@@ -2,7 +2,7 @@ import numpy as np
 
 from .dropout import apply_mask, random_mask
 
-BLOCK_ROWS, MIN_LANES = 128, 256  # how grad_bias is summed
+BLOCK_ROWS, ROWS_AT_ONCE, MIN_LANES = 128, 4, 256  # how grad_bias is summed
 
 
 def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
@@ -46,8 +46,8 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     out : array for the result: grad_y itself, or one like it; None makes a new one. None without a mask.
 
     The sum is one of float64 numbers in this order: rows are taken together, as few as make L >= 256 lanes;
-    of each block of 128 such, the values of a lane are added from the first on; then all lanes of a
-    channel, lane by lane and block by block; at last the sum is rounded to the arrays' dtype.
+    of each block of 128 such, a lane's values are added four by four, then these sums of four; then all
+    lanes of a channel, lane by lane and block by block; at last the sum is rounded to the arrays' dtype.
     """
     grad_x = grad_y if mask is None else apply_mask(grad_y, mask, p, out)
     if grad_bias is not None and grad_bias.size:
@@ -60,10 +60,11 @@ def _row_sums(flat, channels):
     lanes = -(-MIN_LANES // channels) * channels
     padded = np.zeros(-(-flat.size // (BLOCK_ROWS * lanes)) * BLOCK_ROWS * lanes)
     padded[: flat.size] = flat
-    blocks = padded.reshape(-1, BLOCK_ROWS, lanes)
-    sums = np.zeros((len(blocks), lanes))
-    for row in range(BLOCK_ROWS):
-        sums += blocks[:, row]
+    fours = padded.reshape(-1, BLOCK_ROWS // ROWS_AT_ONCE, ROWS_AT_ONCE, lanes)
+    sums = np.zeros((len(fours), lanes))
+    for i in range(fours.shape[1]):
+        a, b, c, d = fours[:, i].swapaxes(0, 1)
+        sums += a + b + c + d
     total = np.zeros(channels)
     for row in sums.reshape(-1, channels):
         total += row
