@@ -13,6 +13,7 @@ import numpy as np
 
 from . import nn
 from .data import Standardize, batch_rows
+from .nn.module import backward_parameters
 from .readers import BROKEN_NPZ
 
 
@@ -98,7 +99,7 @@ def train_batch(net, loss, optimizer, x, y):
     """One step of training: forward, backward, update. Returns the loss and the net's output."""
     output = net.forward(x)
     value = float(loss.forward(output, y))
-    net.backward(loss.backward())
+    backward_parameters(net, loss.backward())
     optimizer.step(net.gradients())
     return value, output
 

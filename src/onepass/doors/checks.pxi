@@ -156,6 +156,8 @@ cdef bint overlaps_itself(cnp.ndarray array) noexcept:
     """Whether a step along some axis is shorter than the stretch that the axes with shorter steps span."""
     cdef ptrdiff_t extent = cnp.PyArray_ITEMSIZE(array), shortest, stride
     cdef int i, axis, done = 0
+    if cnp.PyArray_SIZE(array) == 0:
+        return False
     for _ in range(cnp.PyArray_NDIM(array)):
         axis = -1
         for i in range(cnp.PyArray_NDIM(array)):

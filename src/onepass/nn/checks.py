@@ -24,8 +24,9 @@ def check_shape(name, array, shape):
 
 
 def dense(array):
-    """`array`, or a copy of it if there are gaps in its memory or its strides are none of C or Fortran order."""
-    return array if array.flags.forc else np.ascontiguousarray(array)
+    """`array` if it is aligned and contiguous in C or Fortran order, else a copy."""
+    flags = array.flags
+    return array if flags.forc and flags.aligned else array.copy()
 
 
 def positive_int(name, value):

@@ -1,11 +1,11 @@
 import numpy as np
 
 from ..checks import number
-from .checks import check_array, check_shape
-from .module import Module
+from .checks import check_array
+from .masked import Masked
 
 
-class Dropout(Module):
+class Dropout(Masked):
     """Inverted dropout (Srivastava et al. 2014): in training, zero each element with probability p
     and divide the rest by 1 - p; in evaluation, return x itself.
 
@@ -39,21 +39,14 @@ class Dropout(Module):
         check_array("x", x)
         if not self.training:
             return x
-        y, mask = self.kernels.dropout_forward(x, p=self.p, seed=int(self.seed), offset=int(self.offset))
+        y, mask = self.kernels.dropout_forward(x, **self.next_draw())
         self.offset += 1
-        self.keep(mask, x.shape, x.strides, x.dtype)
+        self.keep_mask(mask, self.p, y)
         return y
 
-    def backward(self, grad_y, accumulate=False):
-        mask, shape, strides, dtype = self.kept()
-        check_array("grad_y", grad_y, dtype)
-        check_shape("grad_y", grad_y, shape)
-        if grad_y.strides == strides:
-            return self.kernels.dropout_backward(grad_y, mask, p=self.p)
-        # The mask counts elements in the memory order of x.
-        ordered = np.ndarray(shape, dtype, strides=strides)
-        ordered[...] = grad_y
-        return self.kernels.dropout_backward(ordered, mask, p=self.p, out=ordered)
+    def next_draw(self):
+        """What the mask of the next training call is a function of, as a kernel takes it."""
+        return {"p": self.p, "seed": int(self.seed), "offset": int(self.offset)}
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 
+from .. import native
 from .checks import check_array, check_shape, float_dtype, positive_int
 from .module import Module
 
@@ -47,32 +48,58 @@ class Linear(Module):
         self.own_gradients()
 
     def forward(self, x):
-        check_array("x", x, self.weight.dtype)
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
-        y = x.reshape(-1, self.in_features) @ self.weight.T
+        y = self.product(x)
         if self.bias is not None:
-            y += self.bias
-        self.keep(x)
-        return y.reshape(*x.shape[:-1], self.out_features)
+            y, _ = self.kernels.bias_relu_dropout_forward(
+                y, self.bias, relu=False, p=0.0, seed=0, offset=0, out=y
+            )
+        return y
 
-    def backward(self, grad_y, accumulate=False):
+    def backward(self, grad_y, accumulate=False, input_grad=True):
         x = self.kept()
         check_array("grad_y", grad_y, x.dtype)
         check_shape("grad_y", grad_y, (*x.shape[:-1], self.out_features))
-        rows = grad_y.reshape(-1, self.out_features)
-        inputs = x.reshape(-1, self.in_features)
+        flags = grad_y.flags
+        if not (flags.c_contiguous and flags.aligned):
+            grad_y = grad_y.copy()
+        return self.masked_backward(grad_y, None, 0.0, accumulate, input_grad)
+
+    def product(self, x):
+        """x @ weight.T, without the bias; keeps x for `backward`."""
+        check_array("x", x, self.weight.dtype)
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
+        y = matmul(x, self.weight.T)
+        self.keep(x)
+        return y
+
+    def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
+        """`backward` where `bias_relu_dropout_forward` made `mask` (or None) of the product; grad_y is C-contiguous."""
+        x = self._kept
+        grad_bias = self.grad_bias
+        if accumulate and grad_bias is not None:
+            grad_bias = np.empty_like(grad_bias)
+        grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
+        inputs, outputs = as_rows(x), as_rows(grad_y)
         if accumulate:
-            self.grad_weight += rows.T @ inputs
+            self.grad_weight += np.dot(outputs.T, inputs)
+            if grad_bias is not None:
+                self.grad_bias += grad_bias
         else:
-            np.matmul(rows.T, inputs, out=self.grad_weight)
-        if self.bias is not None:
-            if accumulate:
-                self.grad_bias += rows.sum(axis=0)
-            else:
-                rows.sum(axis=0, out=self.grad_bias)
-        return (rows @ self.weight).reshape(x.shape)
+            np.dot(outputs.T, inputs, out=self.grad_weight)
+        return matmul(grad_y, self.weight) if input_grad else None
 
     def extra_repr(self):
         dtype = "" if self.weight.dtype == np.float32 else f", dtype={self.weight.dtype}"
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}{dtype}"
+
+
+def as_rows(x):
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def matmul(x, matrix):
+    """x @ matrix in a new array."""
+    y = native.empty((*x.shape[:-1], matrix.shape[1]), x.dtype)
+    np.dot(as_rows(x), matrix, out=as_rows(y))
+    return y

@@ -1,9 +1,12 @@
+import functools
+import inspect
 from collections.abc import Mapping
 
 import numpy as np
 
 from ..backend import UsesKernels
 from .checks import check_array, check_shape
+
 
 class Module(UsesKernels):
     """What all layers share: names, modes, state, backend.
@@ -42,6 +45,8 @@ class Module(UsesKernels):
         "batch_norm_backward",
         "batch_norm_forward",
         "batch_norm_inference",
+        "bias_relu_dropout_backward",
+        "bias_relu_dropout_forward",
         "dropout_backward",
         "dropout_forward",
     )
@@ -58,6 +63,9 @@ class Module(UsesKernels):
 
         The parameters' gradients are written to arrays that the layer owns and reuses, or added to
         them with `accumulate=True`. May be called again; RuntimeError if there was no training forward.
+
+        Where computing the gradient of the input is work, `backward` may take `input_grad=True`, too: False
+        says that nobody needs it, and returns None, as `Linear` and `Sequential` do.
         """
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
@@ -86,6 +94,10 @@ class Module(UsesKernels):
     def gradients(self):
         """The gradient arrays, in the order of `parameters()`; zero before the first backward."""
         return list(self.named_gradients().values())
+
+    def has_parameters(self):
+        """Whether there is a learned array, here or below."""
+        return any(True for _ in self._arrays(parameters=True))
 
     def named_parameters(self):
         """The learned arrays: dict of dotted name to array."""
@@ -178,3 +190,17 @@ class Module(UsesKernels):
 
     def _state(self):
         return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True, buffers=True)}
+
+
+def backward_parameters(layer, grad_y, accumulate=False):
+    """The layer's `backward` where nobody needs the gradient of its input; that is not computed if it can be told."""
+    backward = layer.backward
+    if _takes_input_grad(getattr(backward, "__func__", backward)):
+        backward(grad_y, accumulate, input_grad=False)
+    else:
+        backward(grad_y, accumulate)
+
+
+@functools.lru_cache
+def _takes_input_grad(function):
+    return "input_grad" in inspect.signature(function).parameters

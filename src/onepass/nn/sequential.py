@@ -1,10 +1,15 @@
-from .module import Module
+from .fused import fuse
+from .module import Module, backward_parameters
 
 
 class Sequential(Module):
     """Layers run one after the other; `net[i]` is a layer, `net[i:j]` a Sequential of the same layers.
 
     A layer remembers one input, so the same object cannot stand in two places of a net.
+
+    Linear, ReLU and Dropout that stand together, or two of them, are run as one kernel; the results are, bit
+    for bit, those of one after the other. After that a single layer's own `backward` may lack what it
+    needs, and raises RuntimeError.
 
     >>> import numpy as np
     >>> from onepass import nn
@@ -19,6 +24,8 @@ class Sequential(Module):
     >>> list(net.named_parameters())
     ['0.weight', '0.bias']
     """
+
+    _plan = None, []
 
     def __init__(self, *layers):
         self.layers = []
@@ -38,14 +45,21 @@ class Sequential(Module):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def forward(self, x):
-        for layer in self.layers:
-            x = layer.forward(x)
+        for step in self._steps():
+            x = step.forward(x)
         return x
 
-    def backward(self, grad_y, accumulate=False):
-        for layer in reversed(self.layers):
-            grad_y = layer.backward(grad_y, accumulate)
-        return grad_y
+    def backward(self, grad_y, accumulate=False, input_grad=True):
+        """As `Module.backward`; with `input_grad=False` down to the first layer with parameters only, returning None."""
+        steps = self._steps()
+        first = 0 if input_grad else next((i + 1 for i, step in enumerate(steps) if step.has_parameters()), None)
+        if first is None:
+            return None
+        for step in reversed(steps[first:]):
+            grad_y = step.backward(grad_y, accumulate)
+        if input_grad:
+            return grad_y
+        backward_parameters(steps[first - 1], grad_y, accumulate)
 
     def __getitem__(self, index):
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
@@ -55,6 +69,20 @@ class Sequential(Module):
 
     def __iter__(self):
         return iter(self.layers)
+
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_plan", None)
+        return state
+
+    def _steps(self):
+        """The layers, those that are fused as one."""
+        layers, steps = self._plan
+        if layers != self.layers:
+            layers, steps = list(self.layers), fuse(self.layers)
+            self._plan = layers, steps
+        return steps
 
 
 def _below(module):

@@ -1,0 +1,114 @@
+"""Layers that stand together in a Sequential and are run as one kernel, with the bits of one after the other."""
+
+from .activation import ReLU
+from .checks import check_array, dense
+from .dropout import Dropout
+from .linear import Linear
+from .masked import checked_gradient
+
+
+class Block:
+    """Layers in the place of which a kernel is called, forward and backward.
+
+    A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
+    defines `fused_forward(x)` and `fused_backward(kept, grad_y, accumulate, input_grad)`. What backward needs
+    is kept here, with what each layer keeps meanwhile: if that changes, as when a layer is called alone,
+    the layers' own `backward` decide, which raise where they were not called.
+    """
+
+    kinds = ()
+    _kept = None
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    def forward(self, x):
+        first, *others = self.layers
+        if all(layer.training == first.training and layer.kernels is first.kernels for layer in others):
+            return self.fused_forward(x)
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, grad_y, accumulate=False, input_grad=True):
+        if self._kept is not None:
+            kept, by_layers = self._kept
+            if all(layer._kept is value for layer, value in zip(self.layers, by_layers)):
+                return self.fused_backward(kept, grad_y, accumulate, input_grad)
+        for layer in reversed(self.layers):
+            grad_y = layer.backward(grad_y, accumulate)
+        return grad_y
+
+    def keep(self, *values, x=None):
+        """Keep `values` for `fused_backward`; the first layer alone may keep its input, the others nothing."""
+        by_layers = [x] + [None] * (len(self.layers) - 1)
+        for layer, value in zip(self.layers, by_layers):
+            layer._kept = value
+        self._kept = values, by_layers
+
+    def has_parameters(self):
+        return any(layer.has_parameters() for layer in self.layers)
+
+    def layer_of(self, kind):
+        return next((layer for layer in self.layers if type(layer) is kind), None)
+
+
+class BiasReLUDropout(Block):
+    """Linear, ReLU and Dropout, or two of them: the matrix product, and all the rest at once."""
+
+    kinds = (Linear,), (ReLU,), (Dropout,)
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.linear, self.relu, self.dropout = (self.layer_of(*kind) for kind in self.kinds)
+
+    def fused_forward(self, x):
+        linear, training = self.linear, self.layers[0].training
+        if linear is None:
+            check_array("x", x)
+            y, bias, out = dense(x), None, None
+        else:
+            y = out = linear.product(x)
+            bias = linear.bias
+        draw = self.dropout.next_draw() if self.dropout and training else NO_DROPOUT
+        y, mask = self.layers[0].kernels.bias_relu_dropout_forward(
+            y, bias, relu=self.relu is not None, out=out, **draw
+        )
+        if training:
+            if self.dropout:
+                self.dropout.offset += 1
+            self.keep(mask, draw["p"], y.shape, y.strides, y.dtype, x=None if linear is None else x)
+        return y
+
+    def fused_backward(self, kept, grad_y, accumulate, input_grad):
+        mask, p, *like_y = kept
+        grad_y = checked_gradient(grad_y, *like_y)
+        if self.linear is None:
+            return self.layers[0].kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=None)
+        return self.linear.masked_backward(grad_y, mask, p, accumulate, input_grad)
+
+
+BLOCKS = [BiasReLUDropout]
+NO_DROPOUT = {"p": 0.0, "seed": 0, "offset": 0}
+
+
+def fuse(layers):
+    """The layers, a Block in the place of those that one takes; subclasses are left alone."""
+    steps = []
+    while layers:
+        runs = [(len(run), kind, run) for kind in BLOCKS for run in [_beginning(layers, kind.kinds)]]
+        length, kind, run = max(runs, key=lambda found: found[0])
+        steps.append(kind(run) if length > 1 else layers[0])
+        layers = layers[max(length, 1) :]
+    return steps
+
+
+def _beginning(layers, kinds):
+    """The longest beginning of `layers` that has types of `kinds`, in order and each at most once."""
+    run, left = [], iter(kinds)
+    for layer in layers:
+        own = vars(layer).keys() & {"forward", "backward"}
+        if own or not any(type(layer) in kind for kind in left):
+            break
+        run.append(layer)
+    return run
