@@ -40,13 +40,16 @@ class Dropout(Masked):
         if not self.training:
             return x
         y, mask = self.kernels.dropout_forward(x, **self.next_draw())
-        self.offset += 1
+        self.count_draw()
         self.keep_mask(mask, self.p, y)
         return y
 
     def next_draw(self):
         """What the mask of the next training call is a function of, as a kernel takes it."""
         return {"p": self.p, "seed": int(self.seed), "offset": int(self.offset)}
+
+    def count_draw(self):
+        self.offset[...] = int(self.offset) + 1  # cheaper than +=
 
     def extra_repr(self):
         return f"p={self.p}"

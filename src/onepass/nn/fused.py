@@ -11,9 +11,9 @@ class Block:
     """Layers in the place of which a kernel is called, forward and backward.
 
     A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
-    defines `fused_forward(x)` and `fused_backward(kept, grad_y, accumulate, input_grad)`. What backward needs
-    is kept here, with what each layer keeps meanwhile: if that changes, as when a layer is called alone,
-    the layers' own `backward` decide, which raise where they were not called.
+    defines `fused_forward(x, kernels, training)`, for layers that agree in these, and `fused_backward(kept,
+    grad_y, accumulate, input_grad)`. What backward needs is kept here. Once a layer is called alone, which
+    shows in what it keeps itself, the layers' own `backward` decide, and raise where they lack something.
     """
 
     kinds = ()
@@ -23,17 +23,24 @@ class Block:
         self.layers = layers
 
     def forward(self, x):
-        first, *others = self.layers
-        if all(layer.training == first.training and layer.kernels is first.kernels for layer in others):
-            return self.fused_forward(x)
+        kernels, training = self.layers[0].kernels, self.layers[0].training
+        for layer in self.layers:
+            if layer.kernels is not kernels or layer.training != training:
+                break
+        else:
+            return self.fused_forward(x, kernels, training)
         for layer in self.layers:
             x = layer.forward(x)
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
         if self._kept is not None:
-            kept, by_layers = self._kept
-            if all(layer._kept is value for layer, value in zip(self.layers, by_layers)):
+            kept, expected = self._kept
+            for layer in self.layers:
+                if layer._kept is not expected:
+                    break
+                expected = None
+            else:
                 return self.fused_backward(kept, grad_y, accumulate, input_grad)
         for layer in reversed(self.layers):
             grad_y = layer.backward(grad_y, accumulate)
@@ -41,10 +48,9 @@ class Block:
 
     def keep(self, *values, x=None):
         """Keep `values` for `fused_backward`; the first layer alone may keep its input, the others nothing."""
-        by_layers = [x] + [None] * (len(self.layers) - 1)
-        for layer, value in zip(self.layers, by_layers):
-            layer._kept = value
-        self._kept = values, by_layers
+        self._kept = values, x
+        for layer in self.layers:
+            layer._kept, x = x, None
 
     def has_parameters(self):
         return any(layer.has_parameters() for layer in self.layers)
@@ -62,22 +68,19 @@ class BiasReLUDropout(Block):
         super().__init__(layers)
         self.linear, self.relu, self.dropout = (self.layer_of(*kind) for kind in self.kinds)
 
-    def fused_forward(self, x):
-        linear, training = self.linear, self.layers[0].training
-        if linear is None:
+    def fused_forward(self, x, kernels, training):
+        if self.linear is None:
             check_array("x", x)
-            y, bias, out = dense(x), None, None
+            y, bias, out, kept_x = dense(x), None, None, None
         else:
-            y = out = linear.product(x)
-            bias = linear.bias
-        draw = self.dropout.next_draw() if self.dropout and training else NO_DROPOUT
-        y, mask = self.layers[0].kernels.bias_relu_dropout_forward(
-            y, bias, relu=self.relu is not None, out=out, **draw
-        )
+            y = out = self.linear.product(x)
+            bias, kept_x = self.linear.bias, x
+        draw = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
+        y, mask = kernels.bias_relu_dropout_forward(y, bias, relu=self.relu is not None, out=out, **draw)
         if training:
-            if self.dropout:
-                self.dropout.offset += 1
-            self.keep(mask, draw["p"], y.shape, y.strides, y.dtype, x=None if linear is None else x)
+            if self.dropout is not None:
+                self.dropout.count_draw()
+            self.keep(mask, draw["p"], y.shape, y.strides, y.dtype, x=kept_x)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):

@@ -101,5 +101,5 @@ def as_rows(x):
 def matmul(x, matrix):
     """x @ matrix in a new array."""
     y = native.empty((*x.shape[:-1], matrix.shape[1]), x.dtype)
-    np.dot(as_rows(x), matrix, out=as_rows(y))
+    np.dot(as_rows(x), matrix, as_rows(y))
     return y

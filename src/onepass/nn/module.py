@@ -93,11 +93,15 @@ class Module(UsesKernels):
 
     def gradients(self):
         """The gradient arrays, in the order of `parameters()`; zero before the first backward."""
-        return list(self.named_gradients().values())
+        own = [getattr(self, f"grad_{key}") for key in self.parameter_names if getattr(self, key) is not None]
+        for child in self.children().values():
+            own += child.gradients()
+        return own
 
     def has_parameters(self):
         """Whether there is a learned array, here or below."""
-        return any(True for _ in self._arrays(parameters=True))
+        own = any(getattr(self, key) is not None for key in self.parameter_names)
+        return own or any(child.has_parameters() for child in self.children().values())
 
     def named_parameters(self):
         """The learned arrays: dict of dotted name to array."""
