@@ -15,9 +15,9 @@
 #include "batch_norm_channels.h"
 #include "batch_norm_rows.h"
 
-#include "mse.h"
+#include "sum.h"
 #include "bce_with_logits.h"
-#include "pair_loss.h"
 #include "cross_entropy.h"
+#include "mse.h"
 
 #include "activation.h"

@@ -7,7 +7,7 @@
  * the targets beforehand. */
 
 /* One term of the value. */
-INLINE double TYPED(bce_term)(real x, real t, real share, real *grad)
+INLINE real TYPED(bce_term)(real x, real t, real share, real *grad)
 {
     real size = ABS(x), small = TYPED(exp)(-size);
     real against = x > 0 ? 1 - t : t;
@@ -15,7 +15,7 @@ INLINE double TYPED(bce_term)(real x, real t, real share, real *grad)
     real linear = against * size;
     linear = against == 0 ? 0 : linear;
     *grad = ((x < 0 ? small : 1) / (1 + small) - t) * share;
-    return (double)(linear + TYPED(log1p)(small));
+    return linear + TYPED(log1p)(small);
 }
 
 /* By blocks: partial[block] = how many of its targets are not from 0 to 1, NaN aside. */
@@ -29,5 +29,21 @@ static void TYPED(count_outside)(const void *args, ptrdiff_t begin, ptrdiff_t en
         for (ptrdiff_t i = block * a->block_rows; i < last; i++)
             count += (t[i] < 0) | (t[i] > 1);
         a->partial[block] = count;
+    }
+}
+
+/* By blocks of elements. */
+static void TYPED(bce_with_logits)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const loss_args *a = args;
+    real share = (real)loss_share(a, 1), term[LOSS_BLOCK];
+    for (ptrdiff_t block = begin; block < end; block++) {
+        ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
+        const real *restrict x = (const real *)a->prediction + first, *restrict t = (const real *)a->target + first;
+        real *restrict grad = (real *)a->grad + first;
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            term[i] = TYPED(bce_term)(x[i], t[i], share, grad + i);
+        a->partial[block] = TYPED(sum)(term, n);
     }
 }

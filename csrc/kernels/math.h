@@ -10,17 +10,15 @@
 #ifndef ONEPASS_MATH_H
 #define ONEPASS_MATH_H
 
-/* Highest power first. */
-static const float exp_terms_float[] = {0x1.6d9634p-10f, 0x1.122628p-7f, 0x1.55548cp-5f, 0x1.5554b2p-3f, 0.5f};
+/* Lowest power first. */
+static const float exp_terms_float[] = {0.5f, 0x1.5554b2p-3f, 0x1.55548cp-5f, 0x1.122628p-7f, 0x1.6d9634p-10f};
 static const double exp_terms_double[] = {
-    0x1.af74aa35ec441p-26, 0x1.28a09d8cb9d83p-22, 0x1.71ddeb69b0785p-19, 0x1.a019a8e78b091p-16, 0x1.a01a01b52861bp-13,
-    0x1.6c16c17e45b19p-10, 0x1.111111110e912p-7,  0x1.555555555259cp-5,  0x1.555555555555cp-3,  0x1.0000000000004p-1,
-};
-static const float log_terms_float[] = {0x1.1e97cap-2f, 0x1.1ecc2ep-2f, 0x1.99d0e8p-2f, 0x1.555504p-1f};
-static const double log_terms_double[] = {
-    0x1.6a21c5588033dp-3, 0x1.96d890519a512p-4, 0x1.161d2cc9cb359p-3, 0x1.3aad36ee40ffbp-3, 0x1.746207930510fp-3,
-    0x1.c71c4d6c1bfa8p-3, 0x1.2492496f25ecap-2, 0x1.9999999907438p-2, 0x1.5555555555841p-1,
-};
+    0x1.0000000000004p-1,  0x1.555555555555cp-3,  0x1.555555555259cp-5,  0x1.111111110e912p-7,  0x1.6c16c17e45b19p-10,
+    0x1.a01a01b52861bp-13, 0x1.a019a8e78b091p-16, 0x1.71ddeb69b0785p-19, 0x1.28a09d8cb9d83p-22, 0x1.af74aa35ec441p-26};
+static const float log_terms_float[] = {0x1.555504p-1f, 0x1.99d0e8p-2f, 0x1.1ecc2ep-2f, 0x1.1e97cap-2f};
+static const double log_terms_double[] = {0x1.5555555555841p-1, 0x1.9999999907438p-2, 0x1.2492496f25ecap-2,
+                                          0x1.c71c4d6c1bfa8p-3, 0x1.746207930510fp-3, 0x1.3aad36ee40ffbp-3,
+                                          0x1.161d2cc9cb359p-3, 0x1.96d890519a512p-4, 0x1.6a21c5588033dp-3};
 
 /* ln 2 as the sum of a number with some zeros at the end, so that small multiples are exact, and the rest. */
 static const float ln2_float[] = {0x1.62e4p-1f, 0x1.7f7d1cp-20f};
@@ -50,12 +48,15 @@ INLINE real TYPED(from_bits)(BITS bits)
     return x;
 }
 
+/* Even and odd powers apart, so that fewer operations wait for each other. */
 INLINE real TYPED(polynomial)(real x, const real *terms, int n)
 {
-    real y = terms[0];
-    for (int i = 1; i < n; i++)
-        y = y * x + terms[i];
-    return y;
+    real square = x * x, sum[2];
+    sum[(n - 1) % 2] = terms[n - 1];
+    sum[(n - 2) % 2] = terms[n - 2];
+    for (int i = n - 3; i >= 0; i--)
+        sum[i % 2] = sum[i % 2] * square + terms[i];
+    return sum[0] + sum[1] * x;
 }
 
 /* exp(r) - 1 for the r that remains of x; the lowest bits of *n are the power of two. */

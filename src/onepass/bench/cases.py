@@ -27,10 +27,13 @@ ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
 IMAGES = (8, 32, 14, 14), (32, 256, 14, 14), (32, 64, 56, 56), (32, 64, 112, 112)
 PRODUCTS = (128, 256), (1024, 512), (65536, 256)  # results of matrix products
 ONE = (1 << 20,)
+TWO = 1 << 16, 1 << 20
+LOGITS = (128, 10), (4096, 1000)
 CACHE_LINE = 64  # bytes
 
 
-GROUPS = {"_step": "optimizers", "relu": "fused", "batch_norm": "batch norm", "dropout": "dropout"}
+GROUPS = {"_step": "optimizers", "relu": "fused", "batch_norm": "batch norm", "dropout": "dropout",
+          "activation": "activations", "cross_entropy": "losses", "mse": "losses", "bce_with_logits": "losses"}
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,49 @@ def _bias_relu_dropout_backward_arguments(size, dtype, rng, *, p):
     return {"grad_y": grad_y, "mask": mask, "p": p, "grad_bias": grad_bias, "out": np.empty_like(grad_y)}
 
 
+def _cross_entropy_arguments(size, dtype, rng):
+    x = rng.standard_normal(size if isinstance(size, tuple) else (-(-size // 10), 10), dtype=dtype)
+    return {"prediction": x, "target": rng.integers(0, x.shape[1], len(x)), "mean": True, "out": np.empty_like(x)}
+
+
+def _pair_arguments(size, dtype, rng):
+    x = rng.standard_normal(size, dtype=dtype)
+    return {"prediction": x, "target": rng.random(size, dtype=dtype), "mean": True, "out": np.empty_like(x)}
+
+
+def _logits_passes(arguments):
+    return [([arguments["prediction"]], [], [arguments["out"]])]
+
+
+def _pair_passes(arguments):
+    return [([arguments["prediction"], arguments["target"]], [], [arguments["out"]])]
+
+
+def _checked_pair_passes(arguments):
+    """The targets must be looked at before anything is written."""
+    return [([arguments["target"]], [], []), *_pair_passes(arguments)]
+
+
+def _activation(kernel, function, options="", affine=False):
+    arguments = partial(_activation_arguments, kernel=kernel, function=function, affine=affine)
+    return Case(kernel, f"{function} {options}".strip(), arguments, _activation_passes, TWO)
+
+
+def _activation_arguments(size, dtype, rng, *, kernel, function, affine):
+    shape = size if isinstance(size, tuple) or not affine else _flat(size)
+    x = rng.standard_normal(shape, dtype=dtype)
+    vector = rng.standard_normal(x.shape[-1], dtype=dtype) if affine else None
+    if kernel == "activation_forward":
+        return {"x": x, "bias": vector, "function": function, "out": np.empty_like(x)}
+    y = rng.random(shape, dtype=dtype)
+    return {"grad_y": x, "y": y, "function": function, "grad_bias": vector, "out": np.empty_like(x)}
+
+
+def _activation_passes(arguments):
+    reads = [arguments[name] for name in ("x", "grad_y", "y") if name in arguments]
+    return [(reads, [], [arguments["out"]])]
+
+
 _sgd = partial(_optimizer, "sgd_step")
 _rmsprop = partial(_optimizer, "rmsprop_step", alpha=0.99, eps=1e-3)
 # With the usual eps of 1e-8 a kernel that forgot it would hardly be found out.
@@ -280,4 +326,13 @@ CASES = [
            PRODUCTS)
       for kernel in ("batch_norm_relu_dropout_forward", "batch_norm_relu_dropout_backward")
       for p in (0.0, 0.2)],
+    Case("cross_entropy", "", _cross_entropy_arguments, _logits_passes, LOGITS),
+    Case("mse", "", _pair_arguments, _pair_passes, TWO),
+    Case("bce_with_logits", "", _pair_arguments, _checked_pair_passes, TWO),
+    _activation("activation_forward", "sigmoid"),
+    _activation("activation_forward", "tanh"),
+    _activation("activation_forward", "tanh", "bias", affine=True),
+    _activation("activation_backward", "sigmoid"),
+    _activation("activation_backward", "tanh"),
+    _activation("activation_backward", "tanh", "bias", affine=True),
 ]

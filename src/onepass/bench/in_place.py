@@ -213,3 +213,78 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out):
         np.sum(out, axis=0, out=grad_bias)
         return out
     return step
+
+
+def cross_entropy(prediction, target, *, mean, out):
+    rows, share = np.arange(len(target)), 1 / len(target) if mean and len(target) else 1
+
+    def step():
+        np.subtract(prediction, prediction.max(axis=1, keepdims=True, initial=-np.inf), out=out)
+        chosen = out[rows, target].sum()
+        np.exp(out, out=out)
+        total = out.sum(axis=1, keepdims=True)
+        value = np.log(total).sum() - chosen
+        np.multiply(out, share / total, out=out)
+        out[rows, target] -= share
+        return float(value * share), out
+    return step
+
+
+def mse(prediction, target, *, mean, out):
+    share = 1 / prediction.size if mean and prediction.size else 1
+
+    def step():
+        np.subtract(prediction, target, out=out)
+        value = float(np.vdot(out, out)) * share
+        return value, np.multiply(out, 2 * share, out=out)
+    return step
+
+
+def bce_with_logits(prediction, target, *, mean, out):
+    share = 1 / prediction.size if mean and prediction.size else 1
+    scratch, linear = empty_like(prediction, 8), empty_like(prediction, 9)
+
+    def step():
+        np.abs(prediction, out=scratch)
+        np.negative(scratch, out=scratch)
+        np.exp(scratch, out=scratch)
+        np.log1p(scratch, out=scratch)
+        np.multiply(prediction, target, out=linear)
+        np.maximum(prediction, 0, out=out)
+        np.subtract(out, linear, out=out)
+        value = float(np.add(out, scratch, out=out).sum()) * share
+        _sigmoid(prediction, out)
+        np.subtract(out, target, out=out)
+        return value, np.multiply(out, share, out=out)
+    return step
+
+
+def activation_forward(x, bias, *, function, out):
+    def step():
+        shifted = x if bias is None else np.add(x, bias, out=out)
+        return np.tanh(shifted, out=out) if function == "tanh" else _sigmoid(shifted, out)
+    return step
+
+
+def activation_backward(grad_y, y, *, function, grad_bias, out):
+    scratch = empty_like(y, 8)
+
+    def step():
+        if function == "tanh":
+            np.multiply(y, y, out=scratch)
+            np.subtract(1, scratch, out=scratch)
+        else:
+            np.subtract(1, y, out=scratch)
+            np.multiply(scratch, y, out=scratch)
+        np.multiply(grad_y, scratch, out=out)
+        if grad_bias is not None:
+            np.sum(out, axis=0, out=grad_bias)
+        return out
+    return step
+
+
+def _sigmoid(x, out):
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1, out=out)
+    return np.divide(1, out, out=out)

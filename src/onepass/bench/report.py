@@ -6,7 +6,7 @@ from pathlib import Path
 from ..train import replacing
 from .results import is_quiet, key, median, ratio, rivals, share_of_limit, spread
 
-GROUPS = ["optimizers", "batch norm", "dropout", "fused", "training steps"]
+GROUPS = ["optimizers", "batch norm", "dropout", "fused", "activations", "losses", "training steps"]
 LABELS = {"textbook": "NumPy", "in_place": "in place"}
 NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": "NumPy in place",
          "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn"}

@@ -92,6 +92,8 @@ def check_training_dropout(ours, rival, runs=400):
 def _named(kernel, arguments, result):
     if kernel.endswith("_step"):
         return {name: arguments[name] for name in state_names(arguments)}
+    if isinstance(result, tuple) and isinstance(result[0], float):
+        return {"loss": result[0], "grad": result[1]}
     updated = ("running_mean", "running_var", "grad_weight", "grad_bias") if kernel != "batch_norm_inference" else ()
     named = {name: arguments[name] for name in updated if arguments.get(name) is not None}
     return named | {"grad_x" if kernel.endswith("backward") else "y": _list(result)[0]}

@@ -129,6 +129,39 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     return grad_x
 
 
+def cross_entropy(prediction, target, *, mean, out=None):
+    rows, n = np.arange(len(target)), len(target) if mean else 1
+    exp = np.exp(prediction - prediction.max(axis=1, keepdims=True))
+    softmax = exp / exp.sum(axis=1, keepdims=True)
+    value = -np.log(softmax[rows, target]).sum() / n
+    softmax[rows, target] -= 1
+    return float(value), softmax / n
+
+
+def mse(prediction, target, *, mean, out=None):
+    difference, n = prediction - target, prediction.size if mean else 1
+    return float((difference**2).sum() / n), 2 * difference / n
+
+
+def bce_with_logits(prediction, target, *, mean, out=None):
+    x, n = prediction, prediction.size if mean else 1
+    terms = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
+    return float(terms.sum() / n), (1 / (1 + np.exp(-x)) - target) / n
+
+
+def activation_forward(x, bias, *, function, out=None):
+    if bias is not None:
+        x = x + bias
+    return np.tanh(x) if function == "tanh" else 1 / (1 + np.exp(-x))
+
+
+def activation_backward(grad_y, y, *, function, grad_bias, out=None):
+    grad_x = grad_y * (1 - y**2) if function == "tanh" else grad_y * y * (1 - y)
+    if grad_bias is not None:
+        grad_bias[...] = grad_x.sum(axis=0)
+    return grad_x
+
+
 def layout(x, axis):
     """All axes of x but the channels', and the shape in which one value per channel broadcasts."""
     axis %= x.ndim

@@ -125,6 +125,33 @@ def dropout_backward(grad_y, mask, *, p, out):
     return _rival(backward, [_device(out)], fixed, ["grad_x"])
 
 
+def cross_entropy(prediction, target, *, mean, out):
+    return _loss(optax.softmax_cross_entropy_with_integer_labels, prediction, target.astype(np.int32), mean, out)
+
+
+def mse(prediction, target, *, mean, out):
+    return _loss(optax.squared_error, prediction, target, mean, out)
+
+
+def bce_with_logits(prediction, target, *, mean, out):
+    return _loss(optax.sigmoid_binary_cross_entropy, prediction, target, mean, out)
+
+
+def activation_forward(x, bias, *, function, out):
+    def forward(y, x, bias):
+        return [getattr(jax.nn, function)(x if bias is None else x + bias)]
+
+    return _rival(forward, [_device(out)], [_device(x), _device(bias)], ["y"])
+
+
+def activation_backward(grad_y, y, *, function, grad_bias, out):
+    def backward(grad_x, grad_bias, grad_y, y):
+        grad_x = grad_y * (1 - y * y if function == "tanh" else y * (1 - y))
+        return grad_x, None if grad_bias is None else grad_x.sum(0)
+
+    return _rival(backward, [_device(out), _device(grad_bias)], [_device(grad_y), _device(y)], ("grad_x", "grad_bias"))
+
+
 def training_step(work, params, x, y):
     optimizer = optax.adam(work.lr, *work.betas, eps=work.eps)
 
@@ -159,6 +186,19 @@ def training_step(work, params, x, y):
     running = [(jnp.zeros(width), jnp.ones(width)) for width in work.hidden]
     state = [params, jnp.zeros(()), optimizer.init(params), running, jax.random.key(0)]
     return _rival(step, state, [_device(x), _device(y.astype(np.int32))], results)
+
+
+def _loss(terms, prediction, target, mean, out):
+    def loss(x, target):
+        values = terms(x, target)
+        return values.mean() if mean else values.sum()
+
+    def value_and_grad(grad, value, x, target):
+        value, grad = jax.value_and_grad(loss)(x, target)
+        return grad, value
+
+    state = [_device(out), _device(np.zeros((), prediction.dtype))]
+    return _rival(value_and_grad, state, [_device(prediction), _device(target)], ("grad", "loss"))
 
 
 def _batch_norm(x, weight, bias, running_mean, running_var, axes, shape, momentum, eps):

@@ -159,9 +159,57 @@ def bias_relu_dropout_backward(*, grad_y, mask, p, grad_bias, out):
     return {"torch": Rival(run, lambda: {"grad_x": grads[0].numpy(), "grad_bias": grads[1].numpy()})}
 
 
+def cross_entropy(*, prediction, target, mean, out):
+    return _loss(functional.cross_entropy, prediction, target, mean)
+
+
+def mse(*, prediction, target, mean, out):
+    return _loss(functional.mse_loss, prediction, target, mean)
+
+
+def bce_with_logits(*, prediction, target, mean, out):
+    return _loss(functional.binary_cross_entropy_with_logits, prediction, target, mean)
+
+
+def activation_forward(*, x, bias, function, out):
+    x, bias, y = _shared(x, bias, out)
+    compute = getattr(torch, function)
+
+    def run():
+        compute(x if bias is None else torch.add(x, bias, out=y), out=y)
+
+    return _rival(run, {"y": out})
+
+
+def activation_backward(*, grad_y, y, function, grad_bias, out):
+    grad_y, y, sums, grad_x = _shared(grad_y, y, grad_bias, out)
+    backward = getattr(torch.ops.aten, f"{function}_backward").grad_input
+
+    def run():
+        backward(grad_y, y, grad_input=grad_x)
+        if sums is not None:
+            torch.sum(grad_x, dim=0, out=sums)
+
+    named = {"grad_x": out, "grad_bias": grad_bias}
+    return _rival(run, {name: array for name, array in named.items() if array is not None})
+
+
 def training_step(work, params, x, y):
     x, y = _shared(x, y)
     return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
+
+
+def _loss(function, prediction, target, mean):
+    x, target = _shared(prediction, target)
+    x.requires_grad_()
+    value = [None]
+
+    def run():
+        x.grad = None
+        value[0] = function(x, target, reduction="mean" if mean else "sum")
+        value[0].backward()
+
+    return {"torch": Rival(run, lambda: {"loss": value[0].item(), "grad": x.grad.numpy()})}
 
 
 def _steps(make, forms, *, steps, **arguments):
