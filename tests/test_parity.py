@@ -9,10 +9,13 @@ from onepass import native, reference
 from onepass.bench.cases import CASES, find, merge
 
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
-ELEMENTWISE = [case for case in CASES if case not in BATCH_NORMS]
+LOSSES = [case for case in CASES if case.group == "losses"]
+ACTIVATIONS = [case for case in CASES if case.group == "activations"]
+ELEMENTWISE = [case for case in CASES if case not in [*BATCH_NORMS, *LOSSES, *ACTIVATIONS]]
 STEPS = [case for case in CASES if case.kernel.endswith("_step")]
 SIZES = [0, 1, 7, 8, 9, 63, 64, 65, 1003]
 ABOVE_THRESHOLD = native.thread_threshold() + 1
+ODD_SIZES = [*SIZES, (300, 31), (300, 32), (3, 5003), (5000, 1)]
 GUARD, FENCE = 16, 77  # elements on either side of an array, and their value
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -45,6 +48,8 @@ def arguments_of(case, size, dtype, special=False):
     if special:
         for array in flat(arguments):
             sprinkle(array, rng)
+        if case.kernel == "bce_with_logits":
+            np.clip(arguments["target"], 0, 1, out=arguments["target"])
     if "out" in arguments:
         arguments["out"].fill(np.nan)
     return arguments
@@ -56,7 +61,8 @@ def flat(value):
         return [value]
     if isinstance(value, dict):
         value = value.values()
-    return [array for part in value for array in flat(part)] if hasattr(value, "__iter__") else []
+    nested = hasattr(value, "__iter__") and not isinstance(value, str)
+    return [array for part in value for array in flat(part)] if nested else []
 
 
 def sprinkle(array, rng):
@@ -90,7 +96,8 @@ def outcome(backend, case, arguments, offset=0):
     for array in flat(copies):
         before, after = array.base[: GUARD + offset], array.base[GUARD + offset + array.size:]
         assert (before == FENCE).all() and (after == FENCE).all(), "written outside an array"
-    return flat(copies) + flat(result)
+    values = [np.array(part) for part in result if isinstance(part, float)] if isinstance(result, tuple) else []
+    return flat(copies) + flat(result) + values
 
 
 def assert_same_bits(actual, expected, where):
@@ -184,6 +191,66 @@ def assert_native_is_always_the_same(call, counts=(1, 2, 3)):
         if expected is not None:
             assert_same_bits(actual, expected, where)
         expected = actual
+
+
+@each([*LOSSES, *ACTIVATIONS])
+@each_dtype
+@pytest.mark.parametrize("size", [*ODD_SIZES, ABOVE_THRESHOLD], ids=str)
+def test_losses_and_activations(case, dtype, size):
+    for special, offset in [(False, 0), (True, 1)]:
+        arguments = arguments_of(case, size, dtype, special)
+        if size != ABOVE_THRESHOLD or not special:
+            assert_native_is_always_the_same(lambda: outcome(native, case, arguments, offset))
+
+
+def results_of(backend, case, arguments):
+    """The results on copies of the arguments, by name; the outputs among the arguments are results."""
+    copies = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
+    with np.errstate(all="ignore"):
+        result = getattr(backend, case.kernel)(**copies)
+    named = {"value": np.array(result[0])} if isinstance(result, tuple) else {}
+    return named | {name: copies[name] for name in ("out", "grad_bias") if copies.get(name) is not None}
+
+
+@each(LOSSES)
+@each_dtype
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("size", ODD_SIZES, ids=str)
+def test_losses_are_close_to_their_references(kernels, case, dtype, size, special):
+    """All terms of a value are positive, so that their relative error is the value's; their sums are in float64."""
+    arguments = arguments_of(case, size, dtype, special)
+    expected, actual = results_of(reference, case, arguments), results_of(kernels, case, arguments)
+    terms = arguments["target"].size
+    sums = terms * np.finfo(np.float64).eps
+    if case.kernel == "mse":
+        assert_same_bits([actual["out"]], [expected["out"]], case.name)
+        np.testing.assert_allclose(actual["value"], expected["value"], rtol=sums)
+        return
+    # exp and log of NumPy are within 4 ulp (its own promise), ours within 2, and an ulp is at most eps of the
+    # number; a loss and a gradient take three of them, and a few roundings, of numbers that begin at 1.
+    error = 16 * np.finfo(dtype).eps
+    np.testing.assert_allclose(actual["value"], expected["value"], rtol=error + sums, atol=error)
+    np.testing.assert_allclose(actual["out"], expected["out"], rtol=0, atol=error / max(1, terms))
+
+
+@each(ACTIVATIONS)
+@each_dtype
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("size", ODD_SIZES, ids=str)
+def test_activations_are_close_to_their_references(kernels, case, dtype, size, special):
+    arguments = arguments_of(case, size, dtype, special)
+    expected, actual = results_of(reference, case, arguments), results_of(kernels, case, arguments)
+    info = np.finfo(dtype)
+    if case.kernel == "activation_backward":
+        assert_same_bits([actual["out"]], [expected["out"]], case.name)
+        if "grad_bias" in expected and not special:  # infinities depend on the order of a sum
+            terms, g = np.abs(expected["out"]).astype(np.float64).sum(axis=0), expected["grad_bias"]
+            bound = len(expected["out"]) * np.finfo(np.float64).eps * terms + info.eps * np.abs(g)
+            assert_within(actual["grad_bias"], g.astype(np.float64), bound)
+        return
+    # NumPy's exp and tanh are within 4 ulp, twice that of a quotient, ours within 2.5 of the result; a few roundings.
+    # Where NumPy's exp is subnormal, ours is 0.
+    np.testing.assert_allclose(actual["out"], expected["out"], rtol=12 * info.eps, atol=info.tiny)
 
 
 @each(BATCH_NORMS)

@@ -143,6 +143,61 @@ static void batch_norm(const kernels *k, int type, bool rows)
     print(k, rows ? "batch_norm_rows" : "batch_norm_channels", type, hash);
 }
 
+static void losses(const kernels *k, int type, ptrdiff_t classes)
+{
+    uint64_t hash = 14695981039346656037u;
+    ptrdiff_t rows = SIZE / classes, size = rows * classes;
+    int64_t labels[SIZE];
+    double partial[SIZE];
+    state = 4;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        labels[i] = (int64_t)(fabs(draw()) * (double)classes);
+    void *x = array(type, size, 0, 0), *t = array(type, size, 0, 1), *grad = array(type, size, 0, 0);
+    loss_args a = {rows, classes, 1 + 40 / classes, x, labels, grad, partial, true};
+    loss_args pairs = {size, 1, 70, x, t, grad, partial, false};
+    for (int which = 0; which < 3; which++) {
+        loss_args *args = which == 0 ? &a : &pairs;
+        ptrdiff_t blocks = (args->rows - 1) / args->block_rows + 1;
+        kernel *task = which == 0 ? k->cross_entropy[type] : which == 1 ? k->mse[type] : k->bce_with_logits[type];
+        task(args, 1, blocks);
+        task(args, 0, 1);
+        k->loss_value(args, 0, 1);
+        add(&hash, partial, sizeof *partial);
+        add(&hash, grad, (size_t)size * width(type));
+    }
+    free(x);
+    free(t);
+    free(grad);
+    print(k, classes == CHANNELS ? "losses_of_short_rows" : "losses_of_long_rows", type, hash);
+}
+
+static void activations(const kernels *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    ptrdiff_t rows = OUTER * INNER, size = rows * CHANNELS, blocks = (rows - 1) / ACTIVATION_BLOCK_ROWS + 1;
+    double partial[CHANNELS * (OUTER * INNER / ACTIVATION_BLOCK_ROWS + 1)];
+    state = 5;
+    void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
+    void *bias = array(type, CHANNELS, 0, 0), *grad_bias = array(type, CHANNELS, 0, 0);
+    activation_args a = {rows, CHANNELS, x, bias, y, g, x, grad_bias, partial, SIGMOID};
+    for (a.function = SIGMOID; a.function <= TANH; a.function++) {
+        k->activation_forward[type](&a, 0, rows);
+        k->activation_row_sums[type](&a, 0, blocks);
+        k->activation_merge_sums[type](&a, 0, CHANNELS);
+        add(&hash, x, (size_t)size * width(type));
+        add(&hash, y, (size_t)size * width(type));
+        add(&hash, grad_bias, CHANNELS * width(type));
+        k->activation_backward[type](&a, 0, rows);
+        add(&hash, x, (size_t)size * width(type));
+    }
+    free(x);
+    free(y);
+    free(g);
+    free(bias);
+    free(grad_bias);
+    print(k, "activations", type, hash);
+}
+
 int main(void)
 {
     const kernels *tables[MAX_ISAS];
@@ -154,6 +209,9 @@ int main(void)
             dropout(tables[i], type);
             batch_norm(tables[i], type, false);
             batch_norm(tables[i], type, true);
+            losses(tables[i], type, CHANNELS);
+            losses(tables[i], type, 101);
+            activations(tables[i], type);
         }
     return 0;
 }

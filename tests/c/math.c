@@ -64,16 +64,16 @@ static void measure(const function *f, int type)
 
 #define CHECK(condition) expect(#condition, condition)
 
-#define CHECK_RARE(kind, tiny, largest, overflow, underflow)                                                           \
-    CHECK(isnan(exp_##kind(NAN)) && isnan(log1p_##kind(NAN)) && isnan(log_##kind(NAN)));                               \
-    CHECK(isnan(sigmoid_##kind(NAN)) && isnan(tanh_##kind(NAN)));                                                      \
-    CHECK(exp_##kind(INFINITY) == INFINITY && exp_##kind(-INFINITY) == 0 && exp_##kind(0) == 1);                       \
-    CHECK(exp_##kind(overflow) == INFINITY && exp_##kind(underflow) == 0 && exp_##kind(-largest) == 0);                \
-    CHECK(log_##kind(INFINITY) == INFINITY && log_##kind(1) == 0 && log1p_##kind(0) == 0);                             \
-    CHECK(sigmoid_##kind(INFINITY) == 1 && sigmoid_##kind(-INFINITY) == 0 && sigmoid_##kind(0) == 0.5);                \
-    CHECK(sigmoid_##kind(largest) == 1 && sigmoid_##kind(-largest) == 0);                                              \
-    CHECK(tanh_##kind(INFINITY) == 1 && tanh_##kind(-INFINITY) == -1 && tanh_##kind(-largest) == -1);                  \
-    CHECK(tanh_##kind(0) == 0 && !signbit(tanh_##kind(0)) && signbit(tanh_##kind(-0.0)));                              \
+#define CHECK_RARE(kind, tiny, largest, overflow, underflow)                                            \
+    CHECK(isnan(exp_##kind(NAN)) && isnan(log1p_##kind(NAN)) && isnan(log_##kind(NAN)));                \
+    CHECK(isnan(sigmoid_##kind(NAN)) && isnan(tanh_##kind(NAN)));                                       \
+    CHECK(exp_##kind(INFINITY) == INFINITY && exp_##kind(-INFINITY) == 0 && exp_##kind(0) == 1);        \
+    CHECK(exp_##kind(overflow) == INFINITY && exp_##kind(underflow) == 0 && exp_##kind(-largest) == 0); \
+    CHECK(log_##kind(INFINITY) == INFINITY && log_##kind(1) == 0 && log1p_##kind(0) == 0);              \
+    CHECK(sigmoid_##kind(INFINITY) == 1 && sigmoid_##kind(-INFINITY) == 0 && sigmoid_##kind(0) == 0.5); \
+    CHECK(sigmoid_##kind(largest) == 1 && sigmoid_##kind(-largest) == 0);                               \
+    CHECK(tanh_##kind(INFINITY) == 1 && tanh_##kind(-INFINITY) == -1 && tanh_##kind(-largest) == -1);   \
+    CHECK(tanh_##kind(0) == 0 && !signbit(tanh_##kind(0)) && signbit(tanh_##kind(-0.0)));               \
     CHECK(tanh_##kind(tiny) == tiny && tanh_##kind(-tiny) == -tiny)
 
 int main(void)

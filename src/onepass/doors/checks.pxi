@@ -76,6 +76,8 @@ cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 cdef bint same_strides(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two arrays of one shape and dtype put their elements in the same order, gaps included."""
+    if cnp.PyArray_SIZE(a) == 0:
+        return True
     for i in range(cnp.PyArray_NDIM(a)):
         if cnp.PyArray_DIMS(a)[i] > 1 and cnp.PyArray_STRIDES(a)[i] != cnp.PyArray_STRIDES(b)[i]:
             return False
