@@ -2,8 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from bad_arrays import each_wrong_type, misaligned
 
-from onepass import nn
+from onepass import native, nn, reference
+from onepass.bench import textbook
 
 ACTIVATIONS = [nn.ReLU, nn.Sigmoid, nn.Tanh]
 
@@ -94,3 +96,134 @@ def test_flatten_of_odd_inputs():
     with pytest.raises(ValueError, match=r"grad_y must have shape \(2, 12\)"):
         layer.backward(np.ones((2, 3, 4)))
     assert repr(layer) == "Flatten(start_dim=1)"
+
+
+@pytest.mark.parametrize("backend", [reference, textbook])
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
+def test_backends(activation, backend):
+    x, grad_y = np.random.default_rng(1).standard_normal((2, 5, 3))
+    layer, other = activation(), activation().set_backend(backend)
+    # as in test_values
+    np.testing.assert_allclose(other(x), layer(x), rtol=12 * np.finfo(float).eps)
+    np.testing.assert_allclose(other.backward(grad_y), layer.backward(grad_y), rtol=100 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("change", [lambda a: a[:, ::2], lambda a: a[::-1], lambda a: a.T, lambda a: a.T[1:]],
+                         ids=["every second column", "backwards", "Fortran order", "part in Fortran order"])
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
+def test_any_strides(activation, change):
+    x, grad_y = map(change, np.random.default_rng(1).standard_normal((2, 6, 4)))
+    layer, plain = activation(), activation()
+    assert np.array_equal(layer(x), plain(x.copy()))
+    expected = plain.backward(grad_y.copy())
+    assert np.array_equal(layer.backward(grad_y), expected)
+    assert np.array_equal(layer.backward(np.asfortranarray(grad_y)), expected)
+
+
+# The kernels
+
+FUNCTIONS = ["sigmoid", "tanh"]
+each_kernel = pytest.mark.parametrize("kernel", ["activation_forward", "activation_backward"])
+each_function = pytest.mark.parametrize("function", FUNCTIONS)
+
+
+def arguments(kernel, function="tanh", dtype=np.float32, shape=(6, 4), **changes):
+    a, b, out = np.random.default_rng(2).standard_normal((3, *shape)).astype(dtype)
+    vector = np.random.default_rng(3).standard_normal(shape[-1:]).astype(dtype)
+    if kernel == "activation_forward":
+        return {"x": a, "bias": vector, "function": function, "out": out} | changes
+    return {"grad_y": a, "y": b, "function": function, "grad_bias": vector, "out": out} | changes
+
+
+@each_kernel
+@each_function
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(6, 4), (300, 3), (2, 5, 7), (9,), (3, 5000), (0, 3), (3, 0)])
+def test_a_bias_is_added_and_its_gradient_summed(kernels, kernel, function, dtype, shape):
+    given = arguments(kernel, function, dtype, shape)
+    vector = "bias" if kernel == "activation_forward" else "grad_bias"
+    result = getattr(kernels, kernel)(**given)
+    assert result is given["out"]
+    if kernel == "activation_forward":
+        plain = kernels.activation_forward(given["x"] + given["bias"], None, function=function)
+        assert np.array_equal(result, plain)
+        return
+    plain = kernels.activation_backward(**given | {vector: None, "out": None})
+    assert np.array_equal(result, plain)
+    sums = plain.sum(axis=tuple(range(len(shape) - 1)), dtype=np.float64)
+    # sums of at most 300 numbers of order 1 to 10 in float64, rounded once
+    np.testing.assert_allclose(given["grad_bias"], sums, rtol=np.finfo(dtype).eps, atol=1e4 * np.finfo(float).eps)
+
+
+@each_kernel
+@each_function
+@pytest.mark.parametrize("affine", [True, False])
+def test_in_place_or_in_a_new_array(kernels, kernel, function, affine):
+    given = arguments(kernel, function)
+    name = next(iter(given))
+    if not affine:
+        given |= {"bias" if kernel == "activation_forward" else "grad_bias": None}
+    expected = getattr(kernels, kernel)(**given).copy()
+    source = given[name].copy()
+    assert np.array_equal(getattr(kernels, kernel)(**given | {"out": None}), expected)
+    assert np.array_equal(given[name], source)
+    assert getattr(kernels, kernel)(**given | {"out": given[name]}) is given[name]
+    assert np.array_equal(given[name], expected)
+
+
+@each_kernel
+def test_any_dense_array_will_do_without_a_bias(kernels, kernel):
+    vector = {"bias" if kernel == "activation_forward" else "grad_bias": None, "out": None}
+    plain = arguments(kernel, shape=(3, 4, 5)) | vector
+    turned = {name: value.transpose(2, 0, 1) if isinstance(value, np.ndarray) else value
+              for name, value in plain.items()}
+    result = getattr(kernels, kernel)(**turned)
+    assert np.array_equal(result.transpose(1, 2, 0), getattr(kernels, kernel)(**plain))
+
+
+def assert_refused(kernel, arguments, error, words):
+    arrays = [value for value in arguments.values() if isinstance(value, np.ndarray) and value.dtype != "O"]
+    before = [array.tobytes() for array in arrays]
+    with pytest.raises(error, match=words):
+        getattr(native, kernel)(**arguments)
+    assert [array.tobytes() for array in arrays] == before
+
+
+@each_wrong_type
+@pytest.mark.parametrize("position", [0, 1, -1, "grad_bias"])
+@each_kernel
+def test_kernels_refuse_wrong_types(kernel, position, change):
+    good = arguments(kernel)
+    arrays = [name for name, value in good.items() if isinstance(value, np.ndarray)]
+    name = arrays[2 if len(arrays) > 3 else 1] if position == "grad_bias" else arrays[position]
+    assert_refused(kernel, good | {name: change(good[name])}, TypeError, f"^{name} must be")
+
+
+@each_kernel
+def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel):
+    good = arguments(kernel)
+    first = next(iter(good))
+    vector = "bias" if kernel == "activation_forward" else "grad_bias"
+    for name in good:
+        if isinstance(good[name], np.ndarray):
+            assert_refused(kernel, good | {name: misaligned(good[name])}, ValueError, f"^{name} must be aligned")
+    assert_refused(kernel, good | {"out": good["out"][1:]}, ValueError, "^out must have shape")
+    assert_refused(kernel, good | {vector: good[vector][1:]}, ValueError, rf"^{vector} must have shape \(4,\)")
+    if kernel == "activation_backward":
+        assert_refused(kernel, good | {"y": good["y"][1:]}, ValueError, "^y must have the shape of grad_y")
+    turned = {name: value.T for name, value in good.items() if isinstance(value, np.ndarray) and value.ndim == 2}
+    wide = {name: np.repeat(value.T, 2, axis=1)[:, ::2] for name, value in turned.items()}
+    assert_refused(kernel, good | turned, ValueError, f"^{first} must be C-contiguous")
+    assert_refused(kernel, good | wide | {vector: None}, ValueError, f"^{first} must be contiguous")
+    scalars = {name: np.array(1, np.float32) for name in turned}
+    assert_refused(kernel, good | scalars, ValueError, f"^{first} must have an axis of channels")
+
+
+@each_kernel
+def test_kernels_refuse_unknown_functions_and_overlaps(kernel):
+    good = arguments(kernel)
+    assert_refused(kernel, good | {"function": "relu"}, ValueError, "function must be .*, was 'relu'")
+    shifted = np.zeros(30, np.float32)
+    first = next(iter(good))
+    overlapping = {first: shifted[:24].reshape(6, 4), "out": shifted[4:28].reshape(6, 4)}
+    assert_refused(kernel, good | overlapping, ValueError, f"^out must not overlap {first}")

@@ -11,6 +11,8 @@ from onepass.bench.cases import CASES, arrays, find, merge
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
 DROPOUTS = [case for case in CASES if case.kernel == "dropout_forward"]
 STEPS = [case for case in CASES if case.kernel.endswith("_step")]
+LOSSES = [case for case in CASES if case.group == "losses"]
+ACTIVATIONS = [case for case in CASES if case.group == "activations"]
 DTYPES = [np.float32, np.float64]
 
 each_version = pytest.mark.parametrize("version", ["textbook", "in_place"])
@@ -26,7 +28,10 @@ def arguments_of(case, size=1003, dtype=np.float64):
 
 
 def first(result):
-    return result[0] if isinstance(result, tuple) else result
+    """A result, or the first array of several: a loss's value comes before its gradient."""
+    if not isinstance(result, tuple):
+        return result
+    return next(part for part in result if isinstance(part, np.ndarray))
 
 
 def run_both(case, version, dtype):
@@ -107,6 +112,32 @@ def test_dropout_versions_keep_as_many_as_the_reference(case, version, dtype):
 def test_dropout_backward_versions_agree_with_the_reference(version, dtype):
     _, expected, _, result = run_both(find("dropout_backward p=0.5"), version, dtype)
     np.testing.assert_array_equal(result, expected)  # the scale is 2
+
+
+@each(LOSSES)
+@each_version
+def test_loss_versions_agree_with_the_reference(case, version):
+    arguments = arguments_of(case)
+    expected, expected_grad = getattr(reference, case.kernel)(**arguments | {"out": None})
+    for mean in (True, False):
+        value, grad = getattr(case, version)(arguments | {"mean": mean})()
+        assert isinstance(value, float)
+        scale = 1 if mean else len(arguments["prediction"])
+        # Sums of 1003 terms and fewer, of numbers below 10, in any order.
+        np.testing.assert_allclose(value, scale * expected, rtol=1e5 * np.finfo(float).eps)
+        np.testing.assert_allclose(grad, scale * expected_grad, rtol=0, atol=scale * 1e5 * np.finfo(float).eps)
+
+
+@each(ACTIVATIONS)
+@each_version
+@each_dtype
+def test_activation_versions_agree_with_the_reference(case, version, dtype):
+    expected, expected_result, actual, result = run_both(case, version, dtype)
+    # Some ten roundings of numbers below 10, of which grad_bias is a sum of 32.
+    tolerance = 1000 * np.finfo(dtype).eps
+    np.testing.assert_allclose(result, expected_result, rtol=0, atol=tolerance)
+    if expected.get("grad_bias") is not None:
+        np.testing.assert_allclose(actual["grad_bias"], expected["grad_bias"], rtol=0, atol=32 * tolerance)
 
 
 @each(CASES)

@@ -4,8 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from bad_arrays import each_wrong_type, misaligned
 
-from onepass import nn
+from onepass import native, nn, reference
+from onepass.bench import textbook
 
 EPS = np.finfo(float).eps
 LOSSES = [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss]
@@ -50,7 +52,11 @@ def test_types(loss, dtype):
     assert type(instance.forward(x, target)) is float
     gradient = instance.backward()
     assert (gradient.shape, gradient.dtype) == (x.shape, dtype)
-    assert np.array_equal(instance.backward(), gradient) and instance.backward() is not gradient
+    before = gradient.copy()
+    gradient.fill(np.nan)
+    again = instance.backward()
+    assert np.array_equal(again, before)
+    assert not np.shares_memory(again, gradient) and not np.shares_memory(again, instance.backward())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -153,3 +159,126 @@ def test_the_rest(loss):
 def test_binary_cross_entropy_of_what_is_not_finite(x, target, value):
     loss = nn.BCEWithLogitsLoss().forward(np.array([float(x)]), np.array([float(target)]))
     np.testing.assert_equal(loss, float(value))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backends(loss):
+    x, target = example(loss)
+    expected = loss()(x, target)
+    for backend in (reference, textbook):
+        instance = loss().set_backend(backend)
+        # a mean of at most 20 terms of order one, of about 10 roundings each, and of exp within 4 ulp
+        assert instance(x, target) == pytest.approx(expected, rel=0, abs=100 * EPS)
+        assert pickle.loads(pickle.dumps(instance)).kernels is backend
+    with pytest.raises(TypeError, match=f"lacks the kernels {loss.kernel_names[0]}"):
+        loss().set_backend(math)
+
+
+@pytest.mark.parametrize("change", [
+    lambda a: a[:, ::2], lambda a: a[::-1], lambda a: np.asfortranarray(a), lambda a: a.T.copy().T[1:],
+], ids=["every second column", "backwards", "Fortran order", "part in Fortran order"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_any_strides(loss, change):
+    x, target = example(loss, (6, 4))
+    if loss is nn.CrossEntropyLoss:
+        x, target = change(x), target[: len(change(x))] % 2
+        pairs = [(x, target, target.copy()), (x, np.repeat(target, 2)[::2], target.copy())]
+    else:
+        pairs = [(change(x), change(target), change(target).copy()), (x, np.asfortranarray(target), target)]
+    for x, target, copy_of_target in pairs:
+        strided, plain = loss("sum"), loss("sum")
+        # the order of memory is that of the sum, of at most 24 terms of order one
+        assert strided(x, target) == pytest.approx(plain(x.copy(), copy_of_target), rel=0, abs=1000 * EPS)
+        assert np.array_equal(strided.backward(), plain.backward())
+
+
+def test_no_shape_is_a_shape():
+    loss = nn.MSELoss()
+    assert loss(np.array(3.0), np.array(1.0)) == 4.0
+    assert loss.backward().shape == () and loss.backward() == 4.0
+
+
+# The kernels
+
+KERNELS = ["cross_entropy", "mse", "bce_with_logits"]
+
+
+def arguments(kernel, dtype=np.float32, **changes):
+    x = np.random.default_rng(2).standard_normal((6, 4)).astype(dtype)
+    target = np.arange(6) % 4 if kernel == "cross_entropy" else np.linspace(0, 1, 24, dtype=dtype).reshape(6, 4)
+    return {"prediction": x, "target": target, "mean": True, "out": np.full_like(x, 7)} | changes
+
+
+def assert_refused(arguments, kernel, error, words):
+    out = arguments["out"]
+    before = out.tobytes() if isinstance(out, np.ndarray) and out.dtype != "O" else None
+    with pytest.raises(error, match=words):
+        getattr(native, kernel)(**arguments)
+    assert before is None or out.tobytes() == before
+
+
+@each_wrong_type
+@pytest.mark.parametrize("name", ["prediction", "target", "out"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_refuse_wrong_types(kernel, name, change):
+    good = arguments(kernel)
+    assert_refused(good | {name: change(good[name])}, kernel, TypeError, f"^{name} must be")
+
+
+@pytest.mark.parametrize("name", ["prediction", "target", "out"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel, name):
+    good = arguments(kernel)
+    array = good[name]
+    wide = np.repeat(array, 2, axis=-1)
+    for bad, words in [(misaligned(array), "aligned"), (array[1:], "shape"), (array[..., None], "shape"),
+                       (wide[..., ::2], "contiguous|strides")]:
+        if name == "prediction" and kernel == "cross_entropy" and bad.shape == (5, 4):
+            assert_refused(good | {name: bad}, kernel, ValueError, r"^target must have shape \(5,\)")
+        else:
+            assert_refused(good | {name: bad}, kernel, ValueError, f"({name}|target|out) must .*({words})")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_refuse_to_write_over_their_arguments(kernel):
+    good = arguments(kernel)
+    assert_refused(good | {"out": good["prediction"]}, kernel, ValueError, "^out must not overlap prediction")
+    good["out"].flags.writeable = False
+    assert_refused(good, kernel, ValueError, "^out is updated in place and must be writable")
+
+
+def test_kernels_look_at_targets_before_they_write():
+    target = np.arange(6)
+    assert_refused(arguments("cross_entropy", target=target), "cross_entropy", ValueError,
+                   r"^target must be labels from 0 to 3; target\[4\] is 4")
+    target = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
+    assert_refused(arguments("bce_with_logits", target=target), "bce_with_logits", ValueError,
+                   "^target must be from 0 to 1, was -1.0")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("mean", [True, False])
+def test_kernels_write_into_out(kernels, kernel, mean):
+    given = arguments(kernel, mean=mean)
+    value, grad = getattr(kernels, kernel)(**given)
+    assert grad is given["out"]
+    again, new = getattr(kernels, kernel)(**given | {"out": None})
+    assert again == value and type(value) is float
+    assert np.array_equal(new, grad) and not np.shares_memory(new, grad)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 31, 32, 33, 2047, 2048, 2049])
+def test_cross_entropy_of_any_number_of_classes(kernels, classes):
+    """Against the formula in float64, for x - m of 30 and less, whose rounding is up to 15 eps of its exp."""
+    rng = np.random.default_rng(classes)
+    x = 3 * rng.standard_normal((70, classes), dtype=np.float32)
+    target = rng.integers(classes, size=70)
+    value, grad = kernels.cross_entropy(x, target, mean=True)
+    wide = x.astype(np.float64)
+    exp = np.exp(wide - wide.max(axis=1, keepdims=True))
+    softmax = exp / exp.sum(axis=1, keepdims=True)
+    expected = -np.log(softmax[np.arange(70), target])
+    softmax[np.arange(70), target] -= 1
+    error = float(32 * np.finfo(np.float32).eps)  # with some 16 roundings
+    assert value == pytest.approx(expected.mean(), rel=error, abs=error)
+    np.testing.assert_allclose(grad, softmax / 70, rtol=0, atol=error / 70)
