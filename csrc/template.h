@@ -33,6 +33,7 @@
 #define ABS fabsf
 #define COPYSIGN copysignf
 #define SQRT sqrtf
+#define BITS uint32_t
 #include "kernels/all.h"
 #undef real
 #undef REAL_TINY
@@ -41,6 +42,7 @@
 #undef ABS
 #undef COPYSIGN
 #undef SQRT
+#undef BITS
 
 #define real double
 #define REAL_TINY DBL_MIN
@@ -49,6 +51,7 @@
 #define ABS fabs
 #define COPYSIGN copysign
 #define SQRT sqrt
+#define BITS uint64_t
 #include "kernels/all.h"
 
 #define BOTH(name) .name = {name##_float, name##_double}

@@ -28,37 +28,75 @@ class BatchNorm(Module):
         self.own_gradients()
 
     def forward(self, x):
-        check_array("x", x, self.running_mean.dtype)
-        if x.ndim not in self.dimensions or x.shape[self.axis] != self.num_features:
-            raise ValueError(f"x must have shape {self._wanted_shapes()}, was {x.shape}")
-        arrays = self.weight, self.bias, self.running_mean, self.running_var
+        self.check_input(x)
         if not self.training:
-            return self.kernels.batch_norm_inference(x, *arrays, axis=self.axis, eps=self.eps)
-        if x.size == self.num_features:
-            raise ValueError(f"Expected more than 1 value per channel when training, had shape {x.shape}")
-        momentum = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
-        y, mean, rstd = self.kernels.batch_norm_forward(
-            x, *arrays, axis=self.axis, momentum=momentum, eps=self.eps
-        )
-        self.num_batches_tracked += 1
+            return self.kernels.batch_norm_inference(x, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
+        y, mean, rstd = self.kernels.batch_norm_forward(x, *self._arrays_of_forward(), **self._training_options())
+        self.count_batch()
         self.keep(x, mean, rstd)
         return y
 
     def backward(self, grad_y, accumulate=False):
-        x, mean, rstd = self.kept()
-        check_array("grad_y", grad_y, x.dtype)
-        check_shape("grad_y", grad_y, x.shape)
+        x = self.kept()[0]
+        self.check_gradient(grad_y)
         if x.ndim > 3 and self._axis_order(grad_y) != self._axis_order(x):
             # One loop walks both arrays; a Flatten after Fortran-ordered images turns the gradient around.
             ordered = np.empty_like(x)
             ordered[...] = grad_y
             grad_y = ordered
+        return self._with_targets(accumulate, self._backward_call, grad_y)
+
+    def relu_dropout_forward(self, x, relu, draw):
+        """`forward` in training, then ReLU and dropout; x is C-contiguous. Returns y and their mask."""
+        self.check_input(x)
+        y, mean, rstd, mask = self.kernels.batch_norm_relu_dropout_forward(
+            x, *self._arrays_of_forward(), **self._training_options(), relu=relu, **draw)
+        self.count_batch()
+        self.keep(x, mean, rstd)
+        return y, mask
+
+    def relu_dropout_backward(self, grad_y, mask, p, accumulate):
+        """The gradient through all that; grad_y is C-contiguous."""
+        return self._with_targets(accumulate, self._masked_backward_call, grad_y, mask, p)
+
+    def check_input(self, x):
+        check_array("x", x, self.running_mean.dtype)
+        if x.ndim not in self.dimensions or x.shape[self.axis] != self.num_features:
+            raise ValueError(f"x must have shape {self._wanted_shapes()}, was {x.shape}")
+        if self.training and x.size == self.num_features:
+            raise ValueError(f"Expected more than 1 value per channel when training, had shape {x.shape}")
+
+    def check_gradient(self, grad_y):
+        x = self._kept[0]
+        check_array("grad_y", grad_y, x.dtype)
+        check_shape("grad_y", grad_y, x.shape)
+
+    def count_batch(self):
+        self.num_batches_tracked[...] = int(self.num_batches_tracked) + 1  # cheaper than +=
+
+    def _arrays_of_forward(self):
+        return self.weight, self.bias, self.running_mean, self.running_var
+
+    def _training_options(self):
+        momentum = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
+        return {"axis": self.axis, "momentum": momentum, "eps": self.eps}
+
+    def _backward_call(self, grad_weight, grad_bias, grad_y):
+        x, mean, rstd = self._kept
+        return self.kernels.batch_norm_backward(
+            grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=True)
+
+    def _masked_backward_call(self, grad_weight, grad_bias, grad_y, mask, p):
+        x, mean, rstd = self._kept
+        return self.kernels.batch_norm_relu_dropout_backward(
+            grad_y, x, self.weight, mean, rstd, mask, grad_weight, grad_bias, axis=self.axis, p=p)
+
+    def _with_targets(self, accumulate, call, *arguments):
+        """Let `call` write the parameters' gradients, or add to them what it writes."""
         own = self.grad_weight, self.grad_bias
         add = accumulate and self.weight is not None
         targets = [np.empty_like(gradient) for gradient in own] if add else own
-        grad_x = self.kernels.batch_norm_backward(
-            grad_y, x, self.weight, mean, rstd, *targets, axis=self.axis, training=True
-        )
+        grad_x = call(*targets, *arguments)
         if add:
             self.grad_weight += targets[0]
             self.grad_bias += targets[1]

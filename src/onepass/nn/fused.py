@@ -1,6 +1,9 @@
 """Layers that stand together in a Sequential and are run as one kernel, with the bits of one after the other."""
 
+import numpy as np
+
 from .activation import ReLU
+from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
@@ -29,6 +32,10 @@ class Block:
                 break
         else:
             return self.fused_forward(x, kernels, training)
+        return self.forward_one_by_one(x)
+
+    def forward_one_by_one(self, x):
+        self._kept = None
         for layer in self.layers:
             x = layer.forward(x)
         return x
@@ -91,7 +98,33 @@ class BiasReLUDropout(Block):
         return self.linear.masked_backward(grad_y, mask, p, accumulate, input_grad)
 
 
-BLOCKS = [BiasReLUDropout]
+class BatchNormReLUDropout(Block):
+    """BatchNorm, ReLU and Dropout, or two of them the first of which is BatchNorm."""
+
+    kinds = (BatchNorm1d, BatchNorm2d, BatchNorm3d), (ReLU,), (Dropout,)
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.norm, (self.relu, self.dropout) = layers[0], (self.layer_of(*kind) for kind in self.kinds[1:])
+
+    def fused_forward(self, x, kernels, training):
+        if not training or not isinstance(x, np.ndarray) or not x.flags.c_contiguous or not x.flags.aligned:
+            return self.forward_one_by_one(x)
+        draw = NO_DROPOUT if self.dropout is None else self.dropout.next_draw()
+        y, mask = self.norm.relu_dropout_forward(x, self.relu is not None, draw)
+        if self.dropout is not None:
+            self.dropout.count_draw()
+        self.keep(mask, draw["p"], y.strides, x=self.norm._kept)
+        return y
+
+    def fused_backward(self, kept, grad_y, accumulate, input_grad):
+        mask, p, strides = kept
+        x = self.norm._kept[0]
+        grad_y = checked_gradient(grad_y, x.shape, strides, x.dtype)
+        return self.norm.relu_dropout_backward(grad_y, mask, p, accumulate)
+
+
+BLOCKS = [BiasReLUDropout, BatchNormReLUDropout]
 NO_DROPOUT = {"p": 0.0, "seed": 0, "offset": 0}
 
 

@@ -45,6 +45,8 @@ class Module(UsesKernels):
         "batch_norm_backward",
         "batch_norm_forward",
         "batch_norm_inference",
+        "batch_norm_relu_dropout_backward",
+        "batch_norm_relu_dropout_forward",
         "bias_relu_dropout_backward",
         "bias_relu_dropout_forward",
         "dropout_backward",
