@@ -62,11 +62,12 @@ typedef struct {
     double *mean, *rstd;              /* (channels) */
     double momentum, eps;
     bool training;
-    bool relu; /* with what follows: y = dropout(max(y, 0)), of arrays in C order */
-    double p;
-    uint32_t *mask;     /* (ceil(size / 32)): what dropout keeps, then what max(y, 0) lets pass, too; or NULL */
     double *partial;    /* by rows: (blocks, 2, channels) */
     void *coefficients; /* by rows: (5, channels), of the arrays' type */
+    /* What follows, of arrays in C order: y = dropout(max(y, 0)). */
+    bool relu;
+    double p;
+    uint32_t *mask; /* (ceil(size / 32)): what dropout keeps, then what max(y, 0) lets pass, too; or NULL */
 } batch_norm_args;
 
 typedef struct {

@@ -222,6 +222,40 @@ def test_backward_reads_any_mask_and_nothing_beyond_its_size(kernels):
     assert np.array_equal(grad_x, 2 * kept_bits(mask, 70))
 
 
+# From 16 MiB on, results are written around the cache.
+AROUND = 16 << 20
+EXTRA = 45  # elements beyond: some words of the mask, and a part of one
+
+
+@each_dtype
+@pytest.mark.parametrize("elements", [-1, 0, EXTRA], ids=["below", "at", "above"])
+def test_large_results_have_the_same_bits(dtype, elements):
+    """In out's of every alignment and in place, forward and backward, from threads or one; nothing else is written."""
+    size = AROUND // np.dtype(dtype).itemsize + elements
+    x = np.random.default_rng(1).random(size, dtype)
+    x[:: 10_007] = np.nan
+    before, threads = x.copy(), native.get_num_threads()
+    expected = None
+    for offset, count in [(0, 1), (0, 2), (1, 2), (3, 1), (4, 2), (8, 1), ("in place", 2)]:
+        native.set_num_threads(count)
+        buffer = np.full(size + 32, 7, dtype)
+        part = buffer[offset:][:size] if offset != "in place" else x.copy()
+        source = x if offset != "in place" else part
+        y, mask = native.dropout_forward(source, p=0.5, seed=2, offset=3, out=part)
+        assert y is part
+        if expected is None:
+            kept = kept_bits(mask, size)
+            expected = np.where(kept, x * dtype(2), dtype(0)).tobytes()
+        assert part.tobytes() == expected
+        part[...] = x if offset == "in place" else 7
+        native.dropout_backward(part if offset == "in place" else x, mask, p=0.5, out=part)
+        assert part.tobytes() == expected
+        if offset != "in place":
+            assert (buffer[:offset] == 7).all() and (buffer[offset + size:] == 7).all()
+    native.set_num_threads(threads)
+    assert x.tobytes() == before.tobytes()
+
+
 # What is refused
 
 SIZE = (9, 7)

@@ -12,15 +12,15 @@
 INLINE uint32_t TYPED(forward_word)(const real *x, const real *bias, real *y, uint32_t kept, real scale, bool relu,
                                     bool dropout)
 {
-    BITS zeros = 0;
+    uint32_t zeros = 0;
 #pragma omp simd reduction(| : zeros)
     for (int j = 0; j < 32; j++) {
         real sum = bias ? x[j] + bias[j] : x[j];
         real positive = relu && sum <= 0 ? 0 : sum;
-        zeros |= relu && sum <= 0 ? TYPED(bit)[j] : 0;
+        zeros |= relu && sum <= 0 ? dropout_bit[j] : 0;
         y[j] = dropout ? TYPED(keep)(positive, kept, j, scale) : positive;
     }
-    return kept & (uint32_t)~zeros;
+    return kept & ~zeros;
 }
 
 /* Elements [begin, end), and their mask in place of what dropout draws; `bias`, `relu` and `dropout` are constants. */
@@ -54,7 +54,7 @@ static void TYPED(bias_relu_dropout_forward)(const void *args, ptrdiff_t begin, 
         ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
         uint32_t mask[DROPOUT_WORDS];
         if (dropout)
-            draw_mask(mask, first, 1 - a->p, a->seed, a->offset);
+            draw_mask(mask, first, last, 1 - a->p, a->seed, a->offset);
         else
             memset(mask, 0xFF, sizeof mask);
         if (bias && relu && dropout)

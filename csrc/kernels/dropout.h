@@ -94,9 +94,11 @@ INLINE int decide_next(dropout_blocks *b, int n, uint64_t block, uint32_t plane,
     return left;
 }
 
-/* The mask of n blocks; the first holds element `first`, a multiple of DROPOUT_GROUP. */
-static void draw_mask(uint32_t mask[DROPOUT_WORDS], int n, ptrdiff_t first, double keep, uint64_t seed, uint32_t offset)
+/* The mask of elements `first`, a multiple of DROPOUT_GROUP, to last - 1, of as many at most. */
+static void draw_mask(uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, ptrdiff_t last, double keep, uint64_t seed,
+                      uint32_t offset)
 {
+    int n = (int)((last - first + 127) / 128);
     if (keep >= 1) {
         memset(mask, 0xFF, (size_t)n * 4 * sizeof *mask);
         return;
@@ -119,7 +121,7 @@ static void draw_mask(uint32_t mask[DROPOUT_WORDS], int n, ptrdiff_t first, doub
 /* The same, stored; `last` is the element after the group's last one. */
 INLINE void store_mask(const dropout_args *a, uint32_t mask[DROPOUT_WORDS], ptrdiff_t first, ptrdiff_t last)
 {
-    draw_mask(mask, (int)((last - first + 127) / 128), first, 1 - a->p, a->seed, a->offset);
+    draw_mask(mask, first, last, 1 - a->p, a->seed, a->offset);
     if (last % 32)
         mask[(last - first) / 32] &= ((uint32_t)1 << last % 32) - 1;
     memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
@@ -134,13 +136,13 @@ static void dropout_mask(const void *args, ptrdiff_t begin, ptrdiff_t end)
     }
 }
 
-#endif
-
-static const BITS TYPED(bit)[32] = {
+static const uint32_t dropout_bit[32] = {
     1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,  1u << 8,  1u << 9,  1u << 10,
     1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
     1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
 };
+
+#endif
 
 INLINE real TYPED(dropout_scale)(double p)
 {
@@ -150,7 +152,7 @@ INLINE real TYPED(dropout_scale)(double p)
 INLINE real TYPED(keep)(real x, uint32_t word, int j, real scale)
 {
     real kept = x * scale;
-    return word & TYPED(bit)[j] ? kept : 0;
+    return word & dropout_bit[j] ? kept : 0;
 }
 
 INLINE void TYPED(apply_word)(const real *x, real *y, uint32_t word, int n, real scale)

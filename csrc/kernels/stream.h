@@ -43,7 +43,7 @@ INLINE void stream_range_nontemporal(const stream_args *s, int reads, ptrdiff_t 
             for (int k = 0; k < reads; k++)
                 block[j] |= arrays[k][i + j];
         }
-        store_nontemporal(out + i, block);
+        store_nontemporal(out + i, block, NONTEMPORAL_BYTES);
     }
     stream_range(s, reads, 0, 1, i, end);
     finish_nontemporal();

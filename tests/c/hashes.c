@@ -98,7 +98,8 @@ static void dropout(const kernels *k, int type)
     print(k, "dropout", type, hash);
 }
 
-static void batch_norm(const kernels *k, int type, bool rows)
+/* With `more`, ReLU and dropout follow in one pass. */
+static void batch_norm(const kernels *k, int type, bool rows, bool more)
 {
     const ptrdiff_t n = OUTER * CHANNELS * INNER;
     uint64_t hash = 14695981039346656037u;
@@ -116,6 +117,14 @@ static void batch_norm(const kernels *k, int type, bool rows)
         OUTER, CHANNELS, INNER, first, second, third, second, c[0], c[1],    c[2],
         c[3],  c[4],     c[5],  mean,  rstd,   0.1,   1e-5,   true, partial, coefficients,
     };
+    uint32_t mask[OUTER * CHANNELS * INNER / 32 + 1];
+    dropout_args draw = {.size = n, .mask = mask, .p = 0.2, .seed = 5, .offset = 6};
+    if (more) {
+        k->dropout_mask(&draw, 0, n);
+        a.relu = true;
+        a.p = draw.p;
+        a.mask = mask;
+    }
     ptrdiff_t lines = OUTER * INNER, blocks = (lines - 1) / BATCH_NORM_BLOCK_ROWS + 1;
     for (int which = 0; which < 3; which++) {
         if (rows) {
@@ -129,6 +138,8 @@ static void batch_norm(const kernels *k, int type, bool rows)
             (which == 0   ? k->batch_norm_forward
              : which == 1 ? k->batch_norm_inference
                           : k->batch_norm_backward)[type](&a, 0, CHANNELS);
+        if (more)
+            add(&hash, mask, sizeof mask);
         add(&hash, y, (size_t)n * width(type));
         add(&hash, mean, sizeof mean);
         add(&hash, rstd, sizeof rstd);
@@ -140,7 +151,9 @@ static void batch_norm(const kernels *k, int type, bool rows)
     free(x);
     free(g);
     free(y);
-    print(k, rows ? "batch_norm_rows" : "batch_norm_channels", type, hash);
+    const char *names[] = {"batch_norm_channels", "batch_norm_rows", "batch_norm_relu_dropout_channels",
+                           "batch_norm_relu_dropout_rows"};
+    print(k, names[2 * more + rows], type, hash);
 }
 
 static void losses(const kernels *k, int type, ptrdiff_t classes)
@@ -207,8 +220,8 @@ int main(void)
         for (int type = 0; runs[i] && type < TYPES; type++) {
             optimizers(tables[i], type);
             dropout(tables[i], type);
-            batch_norm(tables[i], type, false);
-            batch_norm(tables[i], type, true);
+            for (int which = 0; which < 4; which++)
+                batch_norm(tables[i], type, which & 1, which & 2);
             losses(tables[i], type, CHANNELS);
             losses(tables[i], type, 101);
             activations(tables[i], type);
