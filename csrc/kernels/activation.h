@@ -6,41 +6,51 @@
  * x, y, grad_y, grad_x (rows, channels), bias and grad_bias (channels) or NULL; without them the rows may
  * be single elements. Bytes per element in float32: forward 8, backward 12. */
 
-enum { TYPED(BIAS_BLOCK) = 2048, TYPED(GRADIENT_ROWS) = 4 };
+/* Rows from this length on are looped over one by one; shorter ones first get their bias, in blocks that
+ * stay in cache, and are then looped over together. */
+enum { TYPED(LONG_ROW) = 128, TYPED(SHORT_ROWS_BLOCK) = 2048, TYPED(GRADIENT_ROWS) = 4 };
 
-INLINE void TYPED(activate)(const real *x, real *y, ptrdiff_t n, int function)
+INLINE void TYPED(activate)(const real *x, const real *bias, real *y, ptrdiff_t n, bool biased, int function)
 {
-    if (function == SIGMOID) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            y[i] = TYPED(sigmoid)(x[i]);
-    } else {
-#pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            y[i] = TYPED(tanh)(x[i]);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real shifted = biased ? x[i] + bias[i] : x[i];
+        y[i] = function == SIGMOID ? TYPED(sigmoid)(shifted) : TYPED(tanh)(shifted);
     }
 }
 
-/* By rows. The bias is added to as many rows as stay in cache: f then runs over them as over one. */
+INLINE void TYPED(activate_rows)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end, int function)
+{
+    const real *x = a->x, *bias = a->bias;
+    real *y = a->y;
+    ptrdiff_t channels = a->channels;
+    if (!bias) {
+        TYPED(activate)(x + begin * channels, NULL, y + begin * channels, (end - begin) * channels, false, function);
+    } else if (channels >= TYPED(LONG_ROW)) {
+        for (ptrdiff_t r = begin; r < end; r++)
+            TYPED(activate)(x + r * channels, bias, y + r * channels, channels, true, function);
+    } else {
+        ptrdiff_t rows = TYPED(SHORT_ROWS_BLOCK) / channels;
+        for (ptrdiff_t first = begin; first < end; first += rows) {
+            ptrdiff_t last = end - first < rows ? end : first + rows;
+            real *block = y + first * channels;
+            for (ptrdiff_t r = first; r < last; r++)
+#pragma omp simd
+                for (ptrdiff_t c = 0; c < channels; c++)
+                    y[r * channels + c] = x[r * channels + c] + bias[c];
+            TYPED(activate)(block, NULL, block, (last - first) * channels, false, function);
+        }
+    }
+}
+
+/* By rows. */
 static void TYPED(activation_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const activation_args *a = args;
-    const real *x = a->x, *bias = a->bias;
-    real *y = a->y;
-    ptrdiff_t channels = a->channels, rows = TYPED(BIAS_BLOCK) / channels;
-    if (!bias) {
-        TYPED(activate)(x + begin * channels, y + begin * channels, (end - begin) * channels, a->function);
-        return;
-    }
-    rows = rows > 0 ? rows : 1;
-    for (ptrdiff_t first = begin; first < end; first += rows) {
-        ptrdiff_t last = end - first < rows ? end : first + rows;
-        for (ptrdiff_t r = first; r < last; r++)
-#pragma omp simd
-            for (ptrdiff_t c = 0; c < channels; c++)
-                y[r * channels + c] = x[r * channels + c] + bias[c];
-        TYPED(activate)(y + first * channels, y + first * channels, (last - first) * channels, a->function);
-    }
+    if (a->function == SIGMOID)
+        TYPED(activate_rows)(a, begin, end, SIGMOID);
+    else
+        TYPED(activate_rows)(a, begin, end, TANH);
 }
 
 INLINE real TYPED(activation_gradient)(real grad_y, real y, int function)

@@ -1,10 +1,9 @@
 # Sigmoid and tanh, by rows; without a bias every element is a row.
 
-cdef int run_activation(kernel *const *both, activation_args *a, cnp.ndarray x, str function) except -1:
-    """Run a kernel of x's type by rows; `rows` and `channels` are set."""
+cdef int run_activation(kernel *const *both, activation_args *a, cnp.ndarray x) except -1:
+    """Run a kernel of x's type by rows."""
     cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x), grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
-    a.function = function_number(function)
     if size >= GIL_THRESHOLD:
         with nogil:
             run(task, a, a.rows, grain, size)
@@ -20,7 +19,8 @@ cdef int function_number(str function) except -1:
     raise ValueError(f'function must be "sigmoid" or "tanh", was {function!r}')
 
 
-cdef void *channel_array(object array, cnp.ndarray x, str x_name, str name, bint written, activation_args *a) except? NULL:
+cdef void *channel_array(object array, cnp.ndarray x, str x_name, str name, bint written,
+                         activation_args *a) except? NULL:
     """The data of a bias or its gradient, and x as rows; where that is None, NULL and rows of one element."""
     cdef int last = cnp.PyArray_NDIM(x) - 1
     a.rows, a.channels = cnp.PyArray_SIZE(x), 1
@@ -39,13 +39,13 @@ def activation_forward(x, bias, *, str function not None, out=None):
     cdef activation_args a
     cdef cnp.ndarray y
     check(x, cnp.NPY_NOTYPE, False, "x")
-    function_number(function)
+    a.function = function_number(function)
     a.bias = channel_array(bias, x, "x", "bias", False, &a)
     y = dense_output(out, x, "x")
     if out is not None:
         check_apart(("out", "x", "bias"), (out, x, bias), 1, in_place=x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_activation(table.activation_forward, &a, x, function)
+    run_activation(table.activation_forward, &a, x)
     return y
 
 
@@ -55,7 +55,7 @@ def activation_backward(grad_y, y, *, str function not None, grad_bias, out=None
     cdef cnp.ndarray grad_x
     check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
     check(y, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "y")
-    function_number(function)
+    a.function = function_number(function)
     check_alike(y, grad_y, "y", "grad_y")
     a.grad_bias = channel_array(grad_bias, grad_y, "grad_y", "grad_bias", True, &a)
     grad_x = dense_output(out, grad_y, "grad_y")
@@ -63,16 +63,16 @@ def activation_backward(grad_y, y, *, str function not None, grad_bias, out=None
     a.grad_y, a.y = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>y)
     a.grad_x = cnp.PyArray_DATA(grad_x)
     if grad_bias is None:
-        run_activation(table.activation_backward, &a, grad_y, function)
+        run_activation(table.activation_backward, &a, grad_y)
     else:
-        sum_activation(&a, grad_y, function)
+        sum_activation(&a, grad_y)
     return grad_x
 
 
-cdef int sum_activation(activation_args *a, cnp.ndarray grad_y, str function) except -1:
+cdef int sum_activation(activation_args *a, cnp.ndarray grad_y) except -1:
     cdef int kind = cnp.PyArray_TYPE(grad_y) == cnp.NPY_DOUBLE
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(grad_y), blocks = (a.rows + ACTIVATION_BLOCK_ROWS - 1) // ACTIVATION_BLOCK_ROWS
-    a.function = function_number(function)
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(grad_y)
+    cdef ptrdiff_t blocks = (a.rows + ACTIVATION_BLOCK_ROWS - 1) // ACTIVATION_BLOCK_ROWS
     a.partial = <double *>malloc(<size_t>(max(<ptrdiff_t>1, blocks) * a.channels + 1) * sizeof(double))
     if a.partial == NULL:
         raise MemoryError
