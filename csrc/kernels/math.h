@@ -28,9 +28,9 @@ static const double ln2_double[] = {0x1.62e42fefap-1, 0x1.cf79abc9e3b3ap-40};
 static const float exp_range_float[] = {-0x1.5d589ep+6f, 0x1.62e42ep+6f};
 static const double exp_range_double[] = {-0x1.6232bdd7abcd2p+9, 0x1.62e42fefa39efp+9};
 
-#endif
-
 #define TERMS(array) array, (int)(sizeof array / sizeof *array)
+
+#endif
 
 enum { TYPED(EXPONENT_BIAS) = REAL_MAX_EXP - 1, TYPED(FRACTION_BITS) = REAL_MANT_DIG - 1 };
 

@@ -43,7 +43,7 @@ class Case:
     kernel : the function's name in a backend
     options : what sets this case apart, for people; may be empty
     arguments : (size, dtype, rng) -> dict, all of the kernel's arguments by keyword, for `size`
-        elements, or for batch normalisation a shape of at least that many, or the very shape that
+        elements, or where shapes matter a shape of at least that many, or the very shape that
         `size` is; `size` may be 0
     passes : arguments -> list of (reads, updates, writes), three lists of arrays: what must be read,
         read and written in place, and written, pass after pass over memory, by anyone who does the
