@@ -140,6 +140,37 @@ def test_activation_versions_agree_with_the_reference(case, version, dtype):
         np.testing.assert_allclose(actual["grad_bias"], expected["grad_bias"], rtol=0, atol=32 * tolerance)
 
 
+@each([find(f"bias_relu_dropout_{name} p=0") for name in ("forward", "backward")])
+@each_version
+@each_dtype
+def test_bias_and_relu_versions_agree_with_the_reference(case, version, dtype):
+    expected, expected_result, actual, result = run_both(case, version, dtype)
+    np.testing.assert_array_equal(result, expected_result)
+    if "grad_bias" in expected:
+        # A sum of n terms, of order one, errs by at most n eps times the sum of their magnitudes.
+        magnitudes = np.abs(expected_result).sum(axis=0).max()
+        tolerance = len(expected_result) * np.finfo(dtype).eps * magnitudes
+        np.testing.assert_allclose(actual["grad_bias"], expected["grad_bias"], rtol=0, atol=tolerance)
+
+
+@each_version
+@each_dtype
+def test_bias_relu_dropout_versions_keep_as_many_as_the_reference(version, dtype):
+    arguments = arguments_of(find("bias_relu_dropout_forward p=0.2"), 100_000, dtype)
+    positive = np.maximum(arguments["x"] + arguments["bias"], 0)
+    y = first(getattr(find("bias_relu_dropout_forward p=0.2"), version)(arguments)())
+    kept, count = y != 0, np.count_nonzero(positive)
+    assert abs(kept.sum() - 0.8 * count) < 6 * math.sqrt(count * 0.8 * 0.2)
+    # Two roundings: of the scale, and of the product.
+    np.testing.assert_allclose(y[kept], positive[kept] / dtype(0.8), rtol=3 * np.finfo(dtype).eps)
+
+
+@each_version
+def test_a_backward_version_with_dropout_agrees_with_the_reference(version):
+    _, expected, _, result = run_both(find("bias_relu_dropout_backward p=0.2"), version, np.float64)
+    np.testing.assert_allclose(result, expected, rtol=2 * np.finfo(np.float64).eps)
+
+
 @each(CASES)
 @each_version
 def test_float32_stays_float32(case, version):
