@@ -26,23 +26,32 @@ typedef struct {
 typedef struct {
     tensors tensors;
     void **params, **grads, **momentum_buffers;
-    double lr, momentum, dampening, weight_decay;
+    double lr, momentum, dampening, weight_decay, grad_scale;
     bool nesterov, maximize;
 } sgd_args;
 
 typedef struct {
     tensors tensors;
     void **params, **grads, **square_avgs, **grad_avgs, **momentum_buffers;
-    double lr, alpha, eps, momentum, weight_decay;
+    double lr, alpha, eps, momentum, weight_decay, grad_scale;
     bool maximize;
 } rmsprop_args;
 
 typedef struct {
     tensors tensors;
     void **params, **grads, **exp_avgs, **exp_avg_sqs, **max_exp_avg_sqs;
-    double lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay, grad_scale;
     bool decoupled, maximize;
 } adam_args;
+
+enum { GRAD_NORM_BLOCK = 4096 };
+
+typedef struct {
+    tensors blocks;         /* offsets count blocks; no steps */
+    const ptrdiff_t *sizes; /* (count): elements */
+    void **grads;
+    double *squares, *norm; /* (blocks); one */
+} grad_norm_args;
 
 /* An array seen as (outer, channels, inner); strides in elements. */
 typedef struct {
@@ -144,6 +153,8 @@ typedef struct {
     kernel *dropout_mask;
     kernel *stream;
     kernel *activation_forward[TYPES], *activation_backward[TYPES]; /* by rows */
+    /* by blocks; all blocks at once */
+    kernel *grad_norm_squares[TYPES], *grad_norm_merge[TYPES];
     /* by channels */
     kernel *batch_norm_forward[TYPES], *batch_norm_inference[TYPES], *batch_norm_backward[TYPES];
     /* the same for arrays whose channels lie side by side: by blocks of rows, by channels, by rows */

@@ -61,6 +61,8 @@ const kernels PASTE(kernels, ISA) = {
     BOTH(sgd_step),
     BOTH(rmsprop_step),
     BOTH(adam_step),
+    BOTH(grad_norm_squares),
+    BOTH(grad_norm_merge),
     BOTH(dropout_forward),
     BOTH(dropout_backward),
     BOTH(bias_relu_dropout_forward),

@@ -5,16 +5,17 @@ import pytest
 
 OPTIONS = {
     "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decoupled": False,
-    "maximize": False,
+    "maximize": False, "grad_scale": 1.0,
 }
 
 
-def textbook(p, grads, lrs, amsgrad, beta1, beta2, eps, weight_decay, decoupled, maximize, m=0.0, v=0.0, t=0):
+def textbook(p, grads, lrs, amsgrad, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale,
+             m=0.0, v=0.0, t=0):
     """Adam on one number in double precision: p, m, v, w after all gradients, from step count t on."""
     w = v
     for g, lr in zip(grads, lrs, strict=True):
         t += 1
-        g = -g if maximize else g
+        g = (-g if maximize else g) * grad_scale
         if decoupled:
             p = p * (1 - lr * weight_decay)
         else:
@@ -54,6 +55,7 @@ def without_lr(options):
     {},
     {"beta1": 0.0, "beta2": 0.5},
     {"eps": 0.1, "maximize": True},
+    {"eps": 0.1, "grad_scale": 0.75, "weight_decay": 0.1},
     {"weight_decay": 0.1},
     {"weight_decay": 0.1, "decoupled": True},
     {"weight_decay": 0.1, "decoupled": True, "maximize": True, "eps": 1e-3},

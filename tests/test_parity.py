@@ -1,5 +1,7 @@
 """Same bits: every kernel against its reference, and against itself on other instruction sets and threads."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,7 +98,7 @@ def outcome(backend, case, arguments, offset=0):
     for array in flat(copies):
         before, after = array.base[: GUARD + offset], array.base[GUARD + offset + array.size:]
         assert (before == FENCE).all() and (after == FENCE).all(), "written outside an array"
-    values = [np.array(part) for part in result if isinstance(part, float)] if isinstance(result, tuple) else []
+    values = [np.array(part) for part in (result if isinstance(result, tuple) else [result]) if isinstance(part, float)]
     return flat(copies) + flat(result) + values
 
 
@@ -135,8 +137,10 @@ def test_rare_numbers_in_misaligned_arrays(case, dtype, size):
 
 @each(STEPS)
 @each_dtype
-@pytest.mark.parametrize("change", [{"maximize": True}, {"weight_decay": 1e-30}, {"lr": 1e-30}, {"steps": 0}],
-                         ids=str)
+@pytest.mark.parametrize("change", [
+    {"maximize": True}, {"grad_scale": 0.3}, {"grad_scale": math.inf}, {"weight_decay": 1e-30}, {"lr": 1e-30},
+    {"steps": 0},
+], ids=str)
 def test_other_options(case, dtype, change):
     arguments = arguments_of(case, 1003, dtype, special=True) | change
     arguments["steps"] = np.array(arguments["steps"], dtype=np.int64).reshape(1)

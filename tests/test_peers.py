@@ -58,13 +58,13 @@ def test_a_peer_takes_the_same_training_step(peer, contest):
 
 @each_peer(all=None)
 def test_a_peer_does_a_good_part_of_the_work(peer, contest):
-    supported = {name for name in ("adam_step", "batch_norm_forward", "dropout_forward", "training_step")
+    supported = {name for name in ("adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step")
                  if hasattr(peers.load(peer), name)}
     assert supported == {
-        "torch": {"adam_step", "batch_norm_forward", "dropout_forward", "training_step"},
-        "jax": {"adam_step", "batch_norm_forward", "dropout_forward", "training_step"},
+        "torch": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step"},
+        "jax": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step"},
         "sklearn": {"training_step"},
-        "numba": {"adam_step", "batch_norm_forward", "dropout_forward"},
+        "numba": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward"},
     }[peer]
 
 

@@ -3,16 +3,19 @@ import math
 import numpy as np
 import pytest
 
-OPTIONS = {"lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "maximize": False}
+OPTIONS = {
+    "lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "maximize": False,
+    "grad_scale": 1.0,
+}
 
 
-def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximize):
+def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     """RMSProp on one number in double precision: p, s, a, b after all gradients; and how much worse
     conditioned than s the variance s - a * a was at most."""
     s = a = b = 0.0
     condition = 1.0
     for g, lr in zip(grads, lrs, strict=True):
-        g = -g if maximize else g
+        g = (-g if maximize else g) * grad_scale
         g = g + weight_decay * p
         s = alpha * s + (1 - alpha) * g * g
         variance = s
@@ -31,6 +34,7 @@ def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximi
 @pytest.mark.parametrize("options", [
     {},
     {"alpha": 0.99, "eps": 0.1},
+    {"alpha": 0.99, "eps": 0.1, "grad_scale": 0.75, "maximize": True},
     {"weight_decay": 0.1, "maximize": True},
     {"momentum": 0.5},
     {"momentum": 0.5, "weight_decay": 0.1, "eps": 1e-3, "maximize": True},

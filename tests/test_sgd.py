@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 
 OPTIONS = {
-    "lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False
+    "lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False,
+    "grad_scale": 1.0,
 }
 
 
-def textbook(p, grads, lrs, momentum, dampening, weight_decay, nesterov, maximize):
+def textbook(p, grads, lrs, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     """SGD on one number in double precision: p and the velocity after all gradients."""
     v = None
     for g, lr in zip(grads, lrs, strict=True):
-        g = -g if maximize else g
+        g = (-g if maximize else g) * grad_scale
         g = g + weight_decay * p
         if momentum:
             v = g if v is None else momentum * v + (1 - dampening) * g
@@ -24,6 +25,7 @@ def textbook(p, grads, lrs, momentum, dampening, weight_decay, nesterov, maximiz
     {},
     {"weight_decay": 0.1},
     {"momentum": 0.9},
+    {"momentum": 0.9, "grad_scale": 0.3, "weight_decay": 0.1, "maximize": True},
     {"momentum": 0.9, "dampening": 0.9},
     {"momentum": 0.9, "nesterov": True, "maximize": True},
     {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.1, "maximize": True},

@@ -11,14 +11,15 @@ from onepass import native
 OPTIONS = {
     "sgd_step": {
         "lr": 0.1, "momentum": 0.97, "dampening": 0.1, "weight_decay": 0.01, "nesterov": False,
-        "maximize": False,
+        "maximize": False, "grad_scale": 1.0,
     },
     "rmsprop_step": {
         "lr": 0.1, "alpha": 0.97, "eps": 1e-8, "momentum": 0.97, "weight_decay": 0.01, "maximize": False,
+        "grad_scale": 1.0,
     },
     "adam_step": {
         "lr": 0.1, "beta1": 0.97, "beta2": 0.97, "eps": 1e-8, "weight_decay": 0.01, "decoupled": False,
-        "maximize": False,
+        "maximize": False, "grad_scale": 1.0,
     },
 }
 STATES = {
@@ -351,10 +352,34 @@ def test_wrong_steps_are_refused(step, steps, error):
 ])
 @pytest.mark.parametrize("step, option", [
     (step, option) for step, options in OPTIONS.items() for option, value in options.items()
-    if not isinstance(value, bool)
+    if not isinstance(value, bool) and option != "grad_scale"
 ])
 def test_wrong_hyper_parameters_are_refused(step, option, value, error):
     assert_refused(arguments(step, **{option: value}), step, error, rf"^{option}\b")
+
+
+@every_step
+@pytest.mark.parametrize("value, error", [
+    (-1.0, ValueError), (float("nan"), ValueError), (float("-inf"), ValueError), ("0.1", TypeError), (None, TypeError),
+])
+def test_wrong_grad_scale_is_refused(step, value, error):
+    assert_refused(arguments(step, grad_scale=value), step, error, r"^grad_scale must be ")
+
+
+@every_step
+@every_dtype
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("factor", [0.3, 2, 0.0, float("inf")])
+def test_grad_scale_is_the_step_with_scaled_gradients(kernels, step, dtype, maximize, factor):
+    scaled = arguments(step, dtype=dtype, grad_scale=factor, maximize=maximize)
+    plain = copied({**scaled, "grad_scale": 1.0})
+    with np.errstate(all="ignore"):
+        for grad in plain["grads"]:
+            np.multiply(grad, dtype(factor), out=grad)
+        getattr(kernels, step)(**scaled)
+        getattr(kernels, step)(**plain)
+    scaled["grads"] = plain["grads"]
+    assert_same_bits(scaled, plain)
 
 
 @pytest.mark.parametrize("step", OPTIONS)

@@ -91,6 +91,28 @@ def test_optimizer_takes_the_same_20_steps(kernels, name, options):
     ]
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("largest", [0.5, 100.0])
+def test_gradients_are_scaled_down_as_clip_grad_norm_does(kernels, name, largest):
+    rng = np.random.default_rng(3)
+    mine = [np.asarray(rng.uniform(-1, 1, shape)) for shape in SHAPES]
+    theirs = [torch.from_numpy(param.copy()) for param in mine]
+    optimizer = getattr(optim, name)(mine, lr=0.01, max_grad_norm=largest).set_backend(kernels)
+    peer = getattr(torch.optim, name)(theirs, lr=0.01)
+    for _ in range(STEPS):
+        grads = [np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape)) for shape in SHAPES]
+        optimizer.step(grads)
+        for param, grad in zip(theirs, grads):
+            param.grad = torch.from_numpy(grad)
+        norm = torch.nn.utils.clip_grad_norm_(theirs, largest)
+        peer.step()
+        # Some 200 squares are added, by either.
+        assert abs(optimizer.grad_norm - float(norm)) <= 400 * EPS * float(norm)
+    # As above, where each update is at most lr times a small factor; the norm adds 200 roundings of it.
+    for param, other in zip(mine, theirs):
+        np.testing.assert_allclose(param, other.numpy(), rtol=0, atol=2 * STEPS * 220 * EPS)
+
+
 @pytest.mark.parametrize("switch", [
     {"momentum": 0.9, "dampening": 0.5},
     {"momentum": 0.9, "nesterov": True},

@@ -1,5 +1,6 @@
 /* adam_step: Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), AMSGrad (Reddi et al. 2018).
  *
+ *   g = grad_scale * g                          (maximize: -grad_scale)
  *   g = g + weight_decay * p                    (Adam; AdamW: p = p * (1 - lr * weight_decay))
  *   m = beta1 * m + (1 - beta1) * g
  *   v = beta2 * v + (1 - beta2) * g * g
@@ -11,30 +12,44 @@
 
 typedef struct {
     TYPED(scale) weight_decay, gain, square_gain;
-    real beta1, beta2, eps, keep, sign;
+    real beta1, beta2, eps, keep, grad_scale;
     bool decays;
 } TYPED(adam_scalars);
 
-INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
+INLINE void TYPED(adam_block)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
                               real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, TYPED(scale) step_size,
                               real root_scale, bool amsgrad, bool decays)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = s.sign * g[i];
+        real u = s.grad_scale * g[i];
         if (decays)
             u += TYPED(scaled)(s.weight_decay, p[i]);
-        real mean = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
         real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
-        m[i] = mean;
+        m[i] = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
         v[i] = square;
-        if (amsgrad) {
-            square = w[i] >= square ? w[i] : square;
-            w[i] = square;
-        }
-        real denominator = SQRT(square) * root_scale + s.eps;
-        p[i] = p[i] * s.keep - TYPED(scaled)(step_size, mean / denominator);
+        if (amsgrad)
+            w[i] = w[i] >= square ? w[i] : square;
     }
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real denominator = SQRT(amsgrad ? w[i] : v[i]) * root_scale + s.eps;
+        p[i] = p[i] * s.keep - TYPED(scaled)(step_size, m[i] / denominator);
+    }
+}
+
+/* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are. */
+INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
+                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, TYPED(scale) step_size,
+                              real root_scale, bool amsgrad, bool decays)
+{
+    enum { BLOCK = 32 };
+    ptrdiff_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, BLOCK, s, step_size, root_scale, amsgrad,
+                          decays);
+    TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, n - i, s, step_size, root_scale, amsgrad,
+                      decays);
 }
 
 static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
@@ -49,7 +64,7 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         .beta2 = (real)a->beta2,
         .eps = (real)a->eps,
         .keep = a->decoupled ? (real)(1 - a->lr * a->weight_decay) : 1,
-        .sign = a->maximize ? -1 : 1,
+        .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
         .decays = a->weight_decay != 0 && !a->decoupled,
     };
     TYPED(scale) step_size = {0, 0};

@@ -7,6 +7,8 @@
 #include "rmsprop.h"
 #include "sgd.h"
 
+#include "grad_norm.h"
+
 #include "dropout.h"
 #include "bias_relu_dropout.h"
 

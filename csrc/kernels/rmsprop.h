@@ -1,5 +1,6 @@
 /* rmsprop_step: RMSProp (Tieleman and Hinton 2012), centered as in Graves 2013.
  *
+ *   g = grad_scale * g                          (maximize: -grad_scale)
  *   g = g + weight_decay * p
  *   s = alpha * s + (1 - alpha) * g * g
  *   a = alpha * a + (1 - alpha) * g             (centered)
@@ -12,7 +13,7 @@
 
 typedef struct {
     TYPED(scale) weight_decay, square_gain, gain, one, lr;
-    real alpha, eps, momentum, sign;
+    real alpha, eps, momentum, grad_scale;
     bool decays;
 } TYPED(rmsprop_scalars);
 
@@ -22,7 +23,7 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = k.sign * g[i];
+        real u = k.grad_scale * g[i];
         u = k.decays ? u + TYPED(scaled)(k.weight_decay, p[i]) : u;
         real variance = TYPED(flush)(k.alpha * s[i] + TYPED(scaled_square)(k.square_gain, u));
         s[i] = variance;
@@ -34,8 +35,8 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
         }
         u /= SQRT(variance) + k.eps;
         if (has_momentum) {
-            u = TYPED(flush)(k.momentum * b[i] + u);
-            b[i] = u;
+            u = k.momentum * b[i] + u;
+            b[i] = TYPED(flush)(u);
         }
         p[i] -= TYPED(scaled)(k.lr, u);
     }
@@ -54,7 +55,7 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
         .alpha = (real)r->alpha,
         .eps = (real)r->eps,
         .momentum = (real)r->momentum,
-        .sign = r->maximize ? -1 : 1,
+        .grad_scale = (real)(r->maximize ? -r->grad_scale : r->grad_scale),
         .decays = r->weight_decay != 0,
     };
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {

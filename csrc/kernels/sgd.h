@@ -1,5 +1,6 @@
 /* sgd_step: stochastic gradient descent with momentum (Sutskever et al. 2013).
  *
+ *   g = grad_scale * g                          (maximize: -grad_scale)
  *   g = g + weight_decay * p
  *   v = momentum * v + (1 - dampening) * g      (g itself at a tensor's first step)
  *   p = p - lr * v                              (Nesterov: lr * (g + momentum * v))
@@ -9,7 +10,7 @@
 
 typedef struct {
     TYPED(scale) weight_decay, gain, momentum, lr;
-    real sign;
+    real grad_scale;
     bool decays, nesterov;
 } TYPED(sgd_scalars);
 
@@ -19,11 +20,12 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
     real momentum = s.momentum.factor;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = s.sign * g[i];
+        real u = s.grad_scale * g[i];
         u = s.decays ? u + TYPED(scaled)(s.weight_decay, p[i]) : u;
         if (has_momentum) {
-            real velocity = TYPED(flush)(first ? u : momentum * v[i] + TYPED(scaled)(s.gain, u));
-            v[i] = velocity;
+            /* What flush makes 0 is below every limit of a scale, too. */
+            real velocity = first ? u : momentum * v[i] + TYPED(scaled)(s.gain, u);
+            v[i] = TYPED(flush)(velocity);
             u = s.nesterov ? u + TYPED(scaled)(s.momentum, velocity) : velocity;
         }
         p[i] -= TYPED(scaled)(s.lr, u);
@@ -39,7 +41,7 @@ static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         .gain = TYPED(make_scale)(1 - a->dampening),
         .momentum = TYPED(make_scale)(a->momentum),
         .lr = TYPED(make_scale)(a->lr),
-        .sign = a->maximize ? -1 : 1,
+        .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
         .decays = a->weight_decay != 0,
         .nesterov = a->nesterov,
     };

@@ -17,7 +17,7 @@ cdef extern from "kernels.h" nogil:
         void **params
         void **grads
         void **momentum_buffers
-        double lr, momentum, dampening, weight_decay
+        double lr, momentum, dampening, weight_decay, grad_scale
         bint nesterov, maximize
     ctypedef struct rmsprop_args:
         tensors tensors
@@ -26,7 +26,7 @@ cdef extern from "kernels.h" nogil:
         void **square_avgs
         void **grad_avgs
         void **momentum_buffers
-        double lr, alpha, eps, momentum, weight_decay
+        double lr, alpha, eps, momentum, weight_decay, grad_scale
         bint maximize
     ctypedef struct adam_args:
         tensors tensors
@@ -35,8 +35,15 @@ cdef extern from "kernels.h" nogil:
         void **exp_avgs
         void **exp_avg_sqs
         void **max_exp_avg_sqs
-        double lr, beta1, beta2, eps, weight_decay
+        double lr, beta1, beta2, eps, weight_decay, grad_scale
         bint decoupled, maximize
+    int GRAD_NORM_BLOCK
+    ctypedef struct grad_norm_args:
+        tensors blocks
+        const ptrdiff_t *sizes
+        void **grads
+        double *squares
+        double *norm
     ctypedef struct view:
         void *data
         ptrdiff_t outer_stride, channel_stride, inner_stride
@@ -111,6 +118,8 @@ cdef extern from "kernels.h" nogil:
         kernel *sgd_step[2]
         kernel *rmsprop_step[2]
         kernel *adam_step[2]
+        kernel *grad_norm_squares[2]
+        kernel *grad_norm_merge[2]
         kernel *dropout_forward[2]
         kernel *dropout_backward[2]
         kernel *bias_relu_dropout_forward[2]

@@ -27,6 +27,7 @@ def sgd_step(
     weight_decay: float,
     nesterov: bool,
     maximize: bool,
+    grad_scale: float,
 ) -> None: ...
 def rmsprop_step(
     params: Sequence[Array],
@@ -42,6 +43,7 @@ def rmsprop_step(
     momentum: float,
     weight_decay: float,
     maximize: bool,
+    grad_scale: float,
 ) -> None: ...
 def adam_step(
     params: Sequence[Array],
@@ -58,7 +60,9 @@ def adam_step(
     weight_decay: float,
     decoupled: bool,
     maximize: bool,
+    grad_scale: float,
 ) -> None: ...
+def grad_norm(grads: Sequence[Array | None]) -> float: ...
 def batch_norm_forward(
     x: Array,
     weight: Array | None,

@@ -50,6 +50,7 @@ cdef void run_by_elements(kernel *task, const void *args, ptrdiff_t size) noexce
 include "doors/memory.pxi"
 include "doors/checks.pxi"
 include "doors/steps.pxi"
+include "doors/grad_norm.pxi"
 include "doors/batch_norm.pxi"
 include "doors/dropout.pxi"
 include "doors/bias_relu_dropout.pxi"

@@ -60,10 +60,11 @@ static void optimizers(const kernels *k, int type)
         ptrdiff_t offsets[2] = {0, SIZE};
         for (int64_t step = 1; step <= 20; step++) {
             tensors t = {1, offsets, &step};
-            sgd_args s = {t, lists[0], lists[1], lists[3], 0.01, 0.9, 0, 0.1, true, true};
-            rmsprop_args r = {t, lists[0], lists[1], lists[2], lists[3], lists[4], 0.01, 0.9, 1e-8, 0.9, 0.1, false};
+            sgd_args s = {t, lists[0], lists[1], lists[3], 0.01, 0.9, 0, 0.1, 1.0, true, true};
+            rmsprop_args r = {t,   lists[0], lists[1], lists[2], lists[3], lists[4], 0.01,
+                              0.9, 1e-8,     0.9,      0.1,      0.3,      false};
             adam_args m = {t,   lists[0], lists[1], lists[3], lists[2], lists[4], 0.01,
-                           0.9, 0.999,    1e-8,     0.1,      false,    false};
+                           0.9, 0.999,    1e-8,     0.1,      1.0,      false,    false};
             /* In two uneven parts: how a job is divided must not matter. */
             kernel *task = which == 0 ? k->sgd_step[type] : which == 1 ? k->rmsprop_step[type] : k->adam_step[type];
             const void *args = which == 0 ? (void *)&s : which == 1 ? (void *)&r : (void *)&m;
@@ -77,6 +78,25 @@ static void optimizers(const kernels *k, int type)
         }
         print(k, which == 0 ? "sgd_step" : which == 1 ? "rmsprop_step" : "adam_step", type, hash);
     }
+}
+
+static void grad_norm(const kernels *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    state = 4;
+    void *g[2] = {array(type, SIZE, 0, 0), array(type, 2 * SIZE, 0, 0)};
+    ptrdiff_t sizes[2] = {SIZE, 2 * SIZE}, offsets[3] = {0};
+    for (int i = 0; i < 2; i++)
+        offsets[i + 1] = offsets[i] + (sizes[i] - 1) / GRAD_NORM_BLOCK + 1;
+    double squares[3 * SIZE / GRAD_NORM_BLOCK + 2], norm;
+    grad_norm_args a = {{2, offsets, NULL}, sizes, g, squares, &norm};
+    k->grad_norm_squares[type](&a, 1, offsets[2]);
+    k->grad_norm_squares[type](&a, 0, 1);
+    k->grad_norm_merge[type](&a, 0, offsets[2]);
+    add(&hash, &norm, sizeof norm);
+    free(g[0]);
+    free(g[1]);
+    print(k, "grad_norm", type, hash);
 }
 
 static void dropout(const kernels *k, int type)
@@ -219,6 +239,7 @@ int main(void)
     for (int i = 0; i < count; i++)
         for (int type = 0; runs[i] && type < TYPES; type++) {
             optimizers(tables[i], type);
+            grad_norm(tables[i], type);
             dropout(tables[i], type);
             for (int which = 0; which < 4; which++)
                 batch_norm(tables[i], type, which & 1, which & 2);

@@ -32,8 +32,8 @@ LOGITS = (128, 10), (4096, 1000)
 CACHE_LINE = 64  # bytes
 
 
-GROUPS = {"_step": "optimizers", "relu": "fused", "batch_norm": "batch norm", "dropout": "dropout",
-          "activation": "activations", "cross_entropy": "losses", "mse": "losses", "bce_with_logits": "losses"}
+GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "relu": "fused", "batch_norm": "batch norm",
+          "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses", "bce_with_logits": "losses"}
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,20 @@ def _step_arguments(size, dtype, rng, *, state, **options):
         # An average of squares is never below the square of the average.
         arguments[name] = [average * average + 1 if "sq" in name else average * 0.1]
     steps = np.array([10], dtype=np.int64)
-    return arguments | {"steps": steps, "lr": 0.01, "weight_decay": 0.0, "maximize": False} | options
+    return arguments | {"steps": steps, "lr": 0.01, "weight_decay": 0.0, "maximize": False, "grad_scale": 1.0} | options
 
 
 def _step_passes(arguments):
     updates = [arguments[name] for name in state_names(arguments)]
     return [(arguments["grads"], sum(updates, []), [])]
+
+
+def _grad_norm_arguments(size, dtype, rng):
+    return {"grads": [rng.standard_normal(size, dtype=dtype)]}
+
+
+def _grad_norm_passes(arguments):
+    return [(arguments["grads"], [], [])]
 
 
 def _batch_norm(kernel, options, shape, sizes, axis=1, affine=True):
@@ -298,12 +306,13 @@ CASES = [
     _sgd("", [], ["momentum_buffers"], momentum=0.0, dampening=0.0, nesterov=False),
     _sgd("momentum", ["momentum_buffers"], momentum=0.9, dampening=0.9, nesterov=False, sizes=LADDER),
     _sgd("nesterov decay", ["momentum_buffers"], momentum=0.9, dampening=0.0, nesterov=True,
-         weight_decay=0.1),
+         weight_decay=0.1, grad_scale=0.3),
     _rmsprop("", ["square_avgs"], ["grad_avgs", "momentum_buffers"], momentum=0.0, sizes=LADDER),
     _rmsprop("centered momentum", ["square_avgs", "grad_avgs", "momentum_buffers"], momentum=0.9),
     _adam("", _moments, ["max_exp_avg_sqs"], decoupled=False, sizes=LADDER),
     _adam("adamw", _moments, ["max_exp_avg_sqs"], decoupled=True, weight_decay=0.1, sizes=LADDER),
     _adam("amsgrad", [*_moments, "max_exp_avg_sqs"], decoupled=False, weight_decay=0.1),
+    Case("grad_norm", "", _grad_norm_arguments, _grad_norm_passes, LADDER),
     _forward("", _flat, ROWS),
     _forward("no affine", _flat, ROWS[1:2], affine=False),
     _forward("NCHW", _channels_first, IMAGES),

@@ -14,12 +14,15 @@ from .textbook import layout
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize):
+             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
+    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
 
     def step():
         for i, (p, g) in enumerate(zip(params, grads)):
             a, decayed = scratch[i]
+            if scaled:
+                g = np.multiply(g, grad_scale, out=scaled[i])
             if weight_decay:
                 np.multiply(p, weight_decay, out=decayed)
                 decayed += g
@@ -38,11 +41,14 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize):
+                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     scratch = [empty_like(p, 8) for p in params]
+    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
 
     def step():
         for i, (p, g, s, a) in enumerate(zip(params, grads, square_avgs, scratch)):
+            if scaled:
+                g = np.multiply(g, grad_scale, out=scaled[i])
             np.multiply(g, g, out=a)
             a *= 1 - alpha
             s *= alpha
@@ -71,13 +77,16 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
+    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
 
     def step():
         steps[...] += 1
         for i, (p, g, m, v, t) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, steps.tolist())):
             a, decayed = scratch[i]
+            if scaled:
+                g = np.multiply(g, grad_scale, out=scaled[i])
             if weight_decay and decoupled:
                 p *= 1 - lr * weight_decay
             elif weight_decay:
@@ -100,6 +109,11 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
             a *= lr * root / (1 - beta1**t)
             p -= a
     return step
+
+
+def grad_norm(grads):
+    flat = [g.reshape(-1) for g in grads]
+    return lambda: math.sqrt(sum(float(np.dot(g, g)) for g in flat))
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):

@@ -22,8 +22,9 @@ class Rival(NamedTuple):
 
     run : does the work once; it is what is timed, and returns when all is done
     results : () -> dict of what the runs so far have come to, NumPy arrays or lists of them, by the
-        names of `onepass.reference`: the lists of a step's arguments; "y" or "grad_x", "running_mean",
-        "running_var", "grad_weight", "grad_bias" of a layer; "loss" and "params" of a training step
+        names of `onepass.reference`: the lists of a step's arguments; the "norm" of gradients; "y" or
+        "grad_x", "running_mean", "running_var", "grad_weight", "grad_bias" of a layer; "loss" and "params"
+        of a training step
     """
 
     run: Callable
@@ -90,6 +91,8 @@ def check_training_dropout(ours, rival, runs=400):
 
 
 def _named(kernel, arguments, result):
+    if kernel == "grad_norm":
+        return {"norm": result}
     if kernel.endswith("_step"):
         return {name: arguments[name] for name in state_names(arguments)}
     if isinstance(result, tuple) and isinstance(result[0], float):

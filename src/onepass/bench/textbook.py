@@ -7,14 +7,18 @@ keeps them as floats, `out` is not used, results may differ in the last digits, 
 no gradient is None, that `maximize` is False and that momentum begins with buffers of 0.
 """
 
+import math
+
 import numpy as np
 
 GENERATOR = np.random.default_rng(0)
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize):
+             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     for i, (p, g) in enumerate(zip(params, grads)):
+        if grad_scale != 1:
+            g = grad_scale * g
         if weight_decay:
             g = g + weight_decay * p
         if momentum:
@@ -25,8 +29,10 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize):
+                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     for i, (p, g) in enumerate(zip(params, grads)):
+        if grad_scale != 1:
+            g = grad_scale * g
         if weight_decay:
             g = g + weight_decay * p
         square_avgs[i] = variance = alpha * square_avgs[i] + (1 - alpha) * g**2
@@ -40,9 +46,11 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     steps += 1
     for i, (p, g, t) in enumerate(zip(params, grads, steps.tolist())):
+        if grad_scale != 1:
+            g = grad_scale * g
         if weight_decay and decoupled:
             p -= lr * weight_decay * p
         elif weight_decay:
@@ -54,6 +62,10 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
         m_hat = exp_avgs[i] / (1 - beta1**t)
         v_hat = v / (1 - beta2**t)
         p -= lr * m_hat / (np.sqrt(v_hat) + eps)
+
+
+def grad_norm(grads):
+    return math.sqrt(sum(float(np.sum(g**2)) for g in grads))
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out=None):

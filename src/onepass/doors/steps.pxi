@@ -10,7 +10,7 @@ cdef class Table:
     cdef tensors tensors
     cdef ptrdiff_t size
     cdef int kind
-    cdef tuple lists
+    cdef list lists
     cdef cnp.ndarray steps
 
     def __dealloc__(self):
@@ -18,20 +18,85 @@ cdef class Table:
 
     cdef int fill(self, tuple names, tuple lists, int required, object steps) except -1:
         """Only the lists from number `required` on may be None."""
-        cdef Py_ssize_t n, i, stretches = 0, found, other = 0, active = 0
+        cdef Py_ssize_t n, i, found, active = 0, count = len(names), other = 0
+        cdef ptrdiff_t size, itemsize
         cdef int k
         cdef ptrdiff_t *offsets
         cdef int64_t *counts
         cdef int64_t *taken
-        cdef stretch *memory
-        cdef cnp.ndarray array, param
-        cdef tuple arrays, params
-        self.lists = tuple([None if items is None and k >= required else as_tuple(items, names[k])
-                            for k, items in enumerate(lists)])
-        params = self.lists[0]
+        cdef stretch *stretches
+        cdef stretch *last
+        cdef tuple params, grads
+        cdef cnp.ndarray param
+        self.take(names, lists, required, steps)
+        params, grads = self.lists[0], self.lists[1]
         n = len(params)
-        for k in range(1, LISTS):
-            if k < len(names) and self.lists[k] is not None and len(<tuple>self.lists[k]) != n:
+        self.memory = malloc((LISTS * n + 1) * sizeof(stretch) + n * (LISTS * sizeof(void *) + 2 * sizeof(int64_t))
+                             + sizeof(ptrdiff_t))
+        if self.memory == NULL:
+            raise MemoryError
+        stretches = last = <stretch *>self.memory
+        offsets = <ptrdiff_t *>(stretches + LISTS * n + 1)
+        counts = <int64_t *>(offsets + n + 1)
+        taken = <int64_t *>cnp.PyArray_DATA(self.steps)
+        for k in range(LISTS):
+            self.arrays[k] = <void **>(counts + n) + k * n if k < count and self.lists[k] is not None else NULL
+        self.kind = cnp.NPY_FLOAT
+        offsets[0] = 0
+        for i in range(n):
+            if grads[i] is None:
+                continue
+            if active == 0:
+                check(params[i], cnp.NPY_NOTYPE, True, "params", i)
+                self.kind = cnp.PyArray_TYPE(<cnp.ndarray>params[i])
+            if not 0 <= taken[i] < INT64_MAX:
+                raise ValueError(f"steps[{i}] must be in [0, 2^63 - 1), was {taken[i]}")
+            check(params[i], self.kind, True, "params", i)
+            param = params[i]
+            size, itemsize = cnp.PyArray_SIZE(param), cnp.PyArray_ITEMSIZE(param)
+            for k in range(count):
+                if self.arrays[k] == NULL:
+                    continue
+                item = (<tuple>self.lists[k])[i]
+                if not is_twin(item, param, k != 1):
+                    check(item, self.kind, k != 1, names[k], i)
+                    if k == 0:
+                        check_dense(param, "params", i)
+                    else:
+                        check_alike(item, param, names[k], "params", i)
+                if size > 0:
+                    # All are dense, so that the first byte and the number of bytes say where they lie.
+                    self.arrays[k][active] = cnp.PyArray_DATA(<cnp.ndarray>item)
+                    last.begin = <uintptr_t>self.arrays[k][active]
+                    last.end = last.begin + size * itemsize
+                    last.written, last.list, last.index = k != 1, k, i
+                    last += 1
+            if size > 0:
+                counts[active] = taken[i] + 1
+                offsets[active + 1] = offsets[active] + size
+                active += 1
+        last[0] = stretch_of(self.steps, True, -1)
+        last.list = <int>count
+        found = find_overlap(stretches, last - stretches + 1, &other)
+        if found >= 0:
+            names += ("steps",)
+            raise ValueError(f"{place(names[stretches[found].list], stretches[found].index)} must not overlap "
+                             f"{place(names[stretches[other].list], stretches[other].index)} in memory")
+        self.size = offsets[active]
+        self.tensors.count = active
+        self.tensors.offsets = offsets
+        self.tensors.steps = counts
+
+    cdef int take(self, tuple names, tuple lists, int required, object steps) except -1:
+        """Keep the lists, of one length, and the step counts."""
+        cdef Py_ssize_t n, k
+        self.lists = []
+        for k in range(len(lists)):
+            items = lists[k]
+            self.lists.append(None if items is None and k >= required else as_tuple(items, names[k]))
+        n = len(<tuple>self.lists[0])
+        for k in range(1, len(lists)):
+            if self.lists[k] is not None and len(<tuple>self.lists[k]) != n:
                 raise ValueError(f"{names[k]} must have {n} arrays, as many as params, had {len(self.lists[k])}")
         check(steps, cnp.NPY_INT64, True, "steps")
         self.steps = steps
@@ -39,63 +104,6 @@ cdef class Table:
             raise ValueError(f"steps must have shape ({n},), one count a parameter, had {steps.shape}")
         if not cnp.PyArray_CHKFLAGS(self.steps, cnp.NPY_ARRAY_C_CONTIGUOUS):
             raise ValueError("steps must be contiguous; use np.ascontiguousarray")
-        self.memory = malloc(n * (LISTS * (sizeof(void *) + sizeof(stretch)) + 2 * sizeof(int64_t)) + 64
-                             + sizeof(stretch))
-        if self.memory == NULL:
-            raise MemoryError
-        memory = <stretch *>self.memory
-        offsets = <ptrdiff_t *>(memory + LISTS * n + 1)
-        counts = <int64_t *>(offsets + n + 1)
-        taken = <int64_t *>cnp.PyArray_DATA(self.steps)
-        for k in range(LISTS):
-            self.arrays[k] = NULL
-            if k < len(names) and self.lists[k] is not None:
-                self.arrays[k] = <void **>(counts + n) + k * n
-        self.kind = cnp.NPY_FLOAT
-        offsets[0] = 0
-        for i in range(n):
-            if (<tuple>self.lists[1])[i] is None:
-                continue
-            if active == 0:
-                check(params[i], cnp.NPY_NOTYPE, True, "params", i)
-                self.kind = cnp.PyArray_TYPE(<cnp.ndarray>params[i])
-            if not 0 <= taken[i] < INT64_MAX:
-                raise ValueError(f"steps[{i}] must be in [0, 2^63 - 1), was {taken[i]}")
-            for k in range(len(names)):
-                if self.arrays[k] == NULL:
-                    continue
-                arrays = self.lists[k]
-                check(arrays[i], self.kind, k != 1, names[k], i)
-                array = arrays[i]
-                if k == 0:
-                    param = array
-                    if not cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS):
-                        check_dense(param, "params", i)
-                elif (not same_shape(array, param) or not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS)
-                        or not cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS)):
-                    check_alike(array, param, names[k], "params", i)
-                if cnp.PyArray_SIZE(param) == 0:
-                    continue
-                self.arrays[k][active] = cnp.PyArray_DATA(array)
-                memory[stretches] = stretch_of(array, k != 1, i)
-                memory[stretches].list = k
-                stretches += 1
-            if cnp.PyArray_SIZE(param) == 0:
-                continue
-            counts[active] = taken[i] + 1
-            offsets[active + 1] = offsets[active] + cnp.PyArray_SIZE(param)
-            active += 1
-        memory[stretches] = stretch_of(self.steps, True, -1)
-        memory[stretches].list = <int>len(names)
-        names += ("steps",)
-        found = find_overlap(memory, stretches + 1, &other)
-        if found >= 0:
-            raise ValueError(f"{place(names[memory[found].list], memory[found].index)} must not overlap "
-                             f"{place(names[memory[other].list], memory[other].index)} in memory")
-        self.size = offsets[active]
-        self.tensors.count = active
-        self.tensors.offsets = offsets
-        self.tensors.steps = counts
 
     cdef int run(self, kernel *const *both, const void *args) except -1:
         cdef kernel *task = both[self.kind == cnp.NPY_DOUBLE]
@@ -107,11 +115,24 @@ cdef class Table:
                 taken[i] += 1
 
 
+cdef inline bint is_twin(object item, cnp.ndarray param, bint written) noexcept:
+    """Whether an array is good beside `param`, as nearly all are: of its dtype and shape, both in C order."""
+    cdef int flags = (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | (cnp.NPY_ARRAY_WRITEABLE if written else 0))
+    return (cnp.PyArray_Check(item) and cnp.PyArray_CHKFLAGS(<cnp.ndarray>item, flags)
+            and cnp.PyArray_DESCR(<cnp.ndarray>item) is cnp.PyArray_DESCR(param)
+            and cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS) and same_shape(<cnp.ndarray>item, param))
+
+
 cdef tuple as_tuple(object items, str name):
     # A copy: the caller's list may change, and its arrays die, while the GIL is released.
     if isinstance(items, (list, tuple)):
         return tuple(items)
     raise TypeError(f"{name} must be a list of arrays, was {type(items).__name__}")
+
+
+cdef double scale(object value) except? -1:
+    """What gradients are multiplied by: infinity will do, NaN will not."""
+    return INFINITY if type(value) is float and <double>value == INFINITY else number(value, "grad_scale", 0, INFINITY)
 
 
 cdef int check_momentum_buffers(object buffers, double momentum) except -1:
@@ -121,7 +142,7 @@ cdef int check_momentum_buffers(object buffers, double momentum) except -1:
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, bint nesterov, bint maximize):
+             lr, momentum, dampening, weight_decay, bint nesterov, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.sgd_step`."""
     cdef sgd_args a
     cdef Table t = Table.__new__(Table)
@@ -131,6 +152,7 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
     a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.nesterov = nesterov
     a.maximize = maximize
+    a.grad_scale = scale(grad_scale)
     if nesterov and (a.momentum == 0 or a.dampening != 0):
         raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
@@ -141,7 +163,7 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, bint maximize):
+                 lr, alpha, eps, momentum, weight_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.rmsprop_step`."""
     cdef rmsprop_args a
     cdef Table t = Table.__new__(Table)
@@ -151,6 +173,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
     a.momentum = number(momentum, "momentum", 0, INFINITY)
     a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.maximize = maximize
+    a.grad_scale = scale(grad_scale)
     check_momentum_buffers(momentum_buffers, a.momentum)
     t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers"),
            (params, grads, square_avgs, grad_avgs, momentum_buffers), 3, steps)
@@ -161,7 +184,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, bint decoupled, bint maximize):
+              lr, beta1, beta2, eps, weight_decay, bint decoupled, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.adam_step`."""
     cdef adam_args a
     cdef Table t = Table.__new__(Table)
@@ -172,6 +195,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
     a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.decoupled = decoupled
     a.maximize = maximize
+    a.grad_scale = scale(grad_scale)
     t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
            (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), 4, steps)
     a.tensors = t.tensors

@@ -19,6 +19,7 @@ class Adam(Optimizer):
     weight_decay : L2 penalty; for decoupled decay see `AdamW`
     amsgrad : whether to divide by the root of the largest v so far
     maximize : whether to climb: g is taken as -g
+    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.adam_step`
     is the full definition. For the arrays and their errors see `Optimizer`.
@@ -34,9 +35,10 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False,
-                 *, maximize=False):
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
-                                  "amsgrad": amsgrad, "maximize": maximize})
+                 *, maximize=False, max_grad_norm=None):
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+                   "maximize": maximize}
+        super().__init__(params, options, max_grad_norm=max_grad_norm)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "eps", "weight_decay")
@@ -49,13 +51,14 @@ class Adam(Optimizer):
     def _state_names(self, options):
         return {"exp_avg": True, "exp_avg_sq": True, "max_exp_avg_sq": options["amsgrad"]}
 
-    def _run(self, group, params, grads, steps, state):
+    def _run(self, group, params, grads, steps, state, grad_scale):
         beta1, beta2 = group["betas"]
         self.kernels.adam_step(
             params, grads, state["exp_avg"], state["exp_avg_sq"],
             state["max_exp_avg_sq"] if group["amsgrad"] else None, steps,
             lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"],
             weight_decay=group["weight_decay"], decoupled=self.decoupled, maximize=group["maximize"],
+            grad_scale=grad_scale,
         )
 
 
@@ -77,5 +80,5 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False,
-                 *, maximize=False):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+                 *, maximize=False, max_grad_norm=None):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, max_grad_norm=max_grad_norm)

@@ -1,7 +1,11 @@
+import math
+import operator
+
 import numpy as np
 
 from .. import native
 from ..backend import UsesKernels
+from ..checks import number
 from .checks import check_keys, check_like, check_overlap, check_param, check_same, step_count
 
 
@@ -12,6 +16,10 @@ class Optimizer(UsesKernels):
         no two sharing memory. A list; or a dict of name -> array; or a list of groups, dicts whose
         "params" is such a list or dict and whose other entries are options for this group alone.
     defaults : dict of the options of groups that do not set them
+    max_grad_norm : None, or a number > 0: a step first reads all gradients for their L2 norm over all
+        groups, `grad_norm` afterwards, and multiplies them by max_grad_norm / (grad_norm + 1e-6) where that
+        is below 1, as PyTorch's `clip_grad_norm_` does. The arrays of gradients stay as they are. With a
+        norm of NaN nothing is multiplied. It may be changed between steps, and is no part of `state_dict`.
 
     `param_groups` is the list of groups. Options may be changed between steps, and an array may be
     replaced by another one of its shape, dtype and memory order, which inherits its state.
@@ -19,10 +27,12 @@ class Optimizer(UsesKernels):
     TypeError or ValueError says what is wrong before anything is modified.
     """
 
-    kernel_names = "adam_step", "rmsprop_step", "sgd_step"
+    kernel_names = "adam_step", "grad_norm", "rmsprop_step", "sgd_step"
 
-    def __init__(self, params, defaults):
+    def __init__(self, params, defaults, *, max_grad_norm=None):
         self.defaults = defaults
+        self.max_grad_norm = max_grad_norm
+        self.grad_norm = None  # of the last step with max_grad_norm
         self.param_groups = []
         self._calls = []
         self._sizes = []  # of the groups
@@ -60,12 +70,26 @@ class Optimizer(UsesKernels):
             if marks != self._marks:
                 self._check(work)
                 self._checked, self._marks = arrays, marks
-        for call, group, params, grads in work:
-            try:
-                self._run(group, params, grads, call.steps, call.state)
-            except (TypeError, ValueError):
-                self._check(work)  # says the same in the caller's names
-                raise
+        try:
+            norm = None if self._max_grad_norm is None else self._norm(work)
+            for call, group, params, grads in work:
+                self._run(group, params, grads, call.steps, call.state, self._grad_scale(norm))
+        except (TypeError, ValueError):
+            self._check(work)  # says the same in the caller's names
+            raise
+        self.grad_norm = norm
+
+    @property
+    def max_grad_norm(self):
+        return self._max_grad_norm
+
+    @max_grad_norm.setter
+    def max_grad_norm(self, value):
+        if value is not None:
+            value = number("max_grad_norm", value)
+            if value == 0:
+                raise ValueError("max_grad_norm must be > 0, or None, was 0")
+        self._max_grad_norm = value
 
     def add_param_group(self, group):
         """Add a group: a dict of "params", a list or dict of arrays, and of options of its own."""
@@ -170,9 +194,23 @@ class Optimizer(UsesKernels):
         """Dict of name -> whether these options need it, for every kind of state array there is."""
         raise NotImplementedError
 
-    def _run(self, group, params, grads, steps, state):
+    def _run(self, group, params, grads, steps, state, grad_scale):
         """Call the kernel."""
         raise NotImplementedError
+
+    def _norm(self, work):
+        """The L2 norm of all gradients."""
+        grads_of = {}
+        for call, _, _, grads in work:
+            grads_of.setdefault(call.dtype, []).extend(grads)
+        norms = [self.kernels.grad_norm(grads) for grads in grads_of.values()]
+        return norms[0] if len(norms) == 1 else math.hypot(*norms)
+
+    def _grad_scale(self, norm):
+        if norm is None:
+            return 1.0
+        scale = self._max_grad_norm / (norm + 1e-6)
+        return scale if scale < 1 else 1.0
 
     def _options(self, named):
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)
@@ -208,7 +246,7 @@ class Optimizer(UsesKernels):
     def _refresh(self, call):
         """The group of a call, prepared anew if its options have changed."""
         group = self.param_groups[call.group]
-        if list(map(id, group.values())) != call.ids:
+        if len(group) != len(call.options) or not all(map(operator.is_, group.values(), call.options)):
             self._prepare(call, group)
         return group
 
@@ -220,7 +258,6 @@ class Optimizer(UsesKernels):
             if needed and name not in call.state:
                 call.state[name] = [np.zeros_like(param, subok=False) for param in self._params(call, group)]
         call.options = list(group.values())
-        call.ids = list(map(id, call.options))
 
     def _check(self, work):
         keys, written, read = list(self._keys), [], []
@@ -265,8 +302,7 @@ class _Call:
         self.dtype = dtype
         self.steps = np.zeros(len(members), dtype=np.int64)
         self.state = {}  # name of a kind of state -> its arrays
-        self.options = []  # the group's values when they were last checked
-        self.ids = []  # and which objects these are: comparing those is quickest
+        self.options = []  # the very objects in the group when they were last checked
 
 
 def _mark(array):

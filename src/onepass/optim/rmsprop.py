@@ -21,6 +21,7 @@ class RMSProp(Optimizer):
     momentum : decay of the velocity a step
     centered : whether to divide by the standard deviation of the gradient, not its root mean square
     maximize : whether to climb: g is taken as -g
+    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's, except that there the
     centered variance is not clamped at 0 and can round to below; `onepass.reference.rmsprop_step`
@@ -35,9 +36,10 @@ class RMSProp(Optimizer):
     """
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False,
-                 *, maximize=False):
-        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
-                                  "momentum": momentum, "centered": centered, "maximize": maximize})
+                 *, maximize=False, max_grad_norm=None):
+        options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
+                   "centered": centered, "maximize": maximize}
+        super().__init__(params, options, max_grad_norm=max_grad_norm)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "alpha", "eps", "weight_decay", "momentum")
@@ -49,11 +51,11 @@ class RMSProp(Optimizer):
         momentum = options["momentum"]
         return {"square_avg": True, "grad_avg": options["centered"], "momentum_buffer": momentum > 0}
 
-    def _run(self, group, params, grads, steps, state):
+    def _run(self, group, params, grads, steps, state, grad_scale):
         momentum = group["momentum"]
         self.kernels.rmsprop_step(
             params, grads, state["square_avg"], state["grad_avg"] if group["centered"] else None,
             state["momentum_buffer"] if momentum else None, steps,
             lr=group["lr"], alpha=group["alpha"], eps=group["eps"], momentum=momentum,
-            weight_decay=group["weight_decay"], maximize=group["maximize"],
+            weight_decay=group["weight_decay"], maximize=group["maximize"], grad_scale=grad_scale,
         )

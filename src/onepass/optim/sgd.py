@@ -17,6 +17,7 @@ class SGD(Optimizer):
     weight_decay : L2 penalty
     nesterov : whether to use Nesterov's form, which needs momentum > 0 and dampening 0
     maximize : whether to climb: g is taken as -g
+    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.sgd_step`
     is the full definition. For the arrays and their errors see `Optimizer`.
@@ -31,9 +32,10 @@ class SGD(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
-                 *, maximize=False):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
-                                  "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize})
+                 *, maximize=False, max_grad_norm=None):
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+                   "nesterov": nesterov, "maximize": maximize}
+        super().__init__(params, options, max_grad_norm=max_grad_norm)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "momentum", "dampening", "weight_decay")
@@ -54,10 +56,11 @@ class SGD(Optimizer):
         elif starts and group["momentum"]:
             call.steps[:] = 0  # the first gradient with momentum, whenever it comes, is the first velocity
 
-    def _run(self, group, params, grads, steps, state):
+    def _run(self, group, params, grads, steps, state, grad_scale):
         momentum = group["momentum"]
         self.kernels.sgd_step(
             params, grads, state["momentum_buffer"] if momentum else None, steps,
             lr=group["lr"], momentum=momentum, dampening=group["dampening"],
             weight_decay=group["weight_decay"], nesterov=group["nesterov"], maximize=group["maximize"],
+            grad_scale=grad_scale,
         )

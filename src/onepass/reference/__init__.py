@@ -12,6 +12,7 @@ from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_infe
 from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
 from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
 from .dropout import dropout_backward, dropout_forward
+from .grad_norm import grad_norm
 from .losses import bce_with_logits, cross_entropy, mse
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
@@ -31,6 +32,7 @@ __all__ = [
     "cross_entropy",
     "dropout_backward",
     "dropout_forward",
+    "grad_norm",
     "mse",
     "rmsprop_step",
     "sgd_step",

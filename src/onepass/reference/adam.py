@@ -6,13 +6,13 @@ from .rounding import flush, integer_power, scalar, scaled, scaled_square
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     """One step of Adam (Kingma and Ba 2015) or AdamW on a list of arrays, in place.
 
     For every parameter p with gradient g, m and v the running averages of the gradient and of its
     square, t being its step count::
 
-        g = -g                                 if maximize
+        g = grad_scale * g                     -grad_scale if maximize
         g = g + weight_decay * p               if not decoupled (Adam with L2)
         p = p * (1 - lr * weight_decay)        if decoupled (AdamW, Loshchilov and Hutter 2019)
         m = beta1 * m + (1 - beta1) * g
@@ -26,6 +26,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
         all of one dtype; the arrays of one index have one shape. A gradient of None leaves all
         that belongs to its parameter as it is. `max_exp_avg_sqs` is None without AMSGrad.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
+    grad_scale : what every gradient is multiplied by first, >= 0 or infinite.
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:
@@ -34,8 +35,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
         dtype = p.dtype
         step_size = lr / (1 - integer_power(beta1, int(steps[i])))
         root_scale = 1 / math.sqrt(1 - integer_power(beta2, int(steps[i])))
-        if maximize:
-            g = -g
+        g = scalar(-grad_scale if maximize else grad_scale, p.dtype) * g
         if weight_decay and not decoupled:
             g = g + scaled(weight_decay, p)
         m, v = exp_avgs[i], exp_avg_sqs[i]

@@ -4,13 +4,13 @@ from .rounding import flush, scalar, scaled, scaled_square
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize):
+                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     """One RMSProp step (Tieleman and Hinton 2012) on a list of arrays, in place.
 
     For every parameter p with gradient g, s the running average of its square, a that of the
     gradient itself (the centered form, Graves 2013) and b the velocity::
 
-        g = -g                                    if maximize
+        g = grad_scale * g                        -grad_scale if maximize
         g = g + weight_decay * p                  if weight_decay
         s = alpha * s + (1 - alpha) * g * g
         a = alpha * a + (1 - alpha) * g           if centered
@@ -27,14 +27,14 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
         that belongs to its parameter as it is. `grad_avgs` is None when not centered,
         `momentum_buffers` is None when momentum is 0.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
+    grad_scale : what every gradient is multiplied by first, >= 0 or infinite.
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:
             continue
         steps[i] += 1
         dtype = p.dtype
-        if maximize:
-            g = -g
+        g = scalar(-grad_scale if maximize else grad_scale, p.dtype) * g
         if weight_decay:
             g = g + scaled(weight_decay, p)
         s = square_avgs[i]

@@ -1,13 +1,13 @@
-from .rounding import flush, scaled
+from .rounding import flush, scalar, scaled
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize):
+             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     """One step of stochastic gradient descent on a list of arrays, in place.
 
     For every parameter p with gradient g and velocity v, t being its step count::
 
-        g = -g                                    if maximize
+        g = grad_scale * g                        -grad_scale if maximize
         g = g + weight_decay * p                  if weight_decay
         v = g                                     if t = 1
         v = momentum * v + (1 - dampening) * g    if t > 1
@@ -22,13 +22,13 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
         arrays of one index have one shape. A gradient of None leaves its parameter, its velocity
         and its count as they are. `momentum_buffers` is None when momentum is 0.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
+    grad_scale : what every gradient is multiplied by first, >= 0 or infinite.
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:
             continue
         steps[i] += 1
-        if maximize:
-            g = -g
+        g = scalar(-grad_scale if maximize else grad_scale, p.dtype) * g
         if weight_decay:
             g = g + scaled(weight_decay, p)
         if momentum:
@@ -36,6 +36,6 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
             if steps[i] == 1:
                 v[...] = flush(g)
             else:
-                v[...] = flush(p.dtype.type(momentum) * v + scaled(1 - dampening, g))
+                v[...] = flush(scalar(momentum, p.dtype) * v + scaled(1 - dampening, g))
             g = g + scaled(momentum, v) if nesterov else v
         p[...] = p - scaled(lr, g)

@@ -29,21 +29,21 @@ def versions():
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize):
+             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     if momentum and dampening and nesterov:
         raise Unsupported("optax.trace cannot dampen Nesterov's momentum")
-    parts = _decay(weight_decay)
+    parts = _scale(grad_scale) + _decay(weight_decay)
     if momentum:
         if dampening:
-            parts.append((optax.scale(1 - dampening), optax.EmptyState()))
+            parts += _scale(1 - dampening)
         parts.append((optax.trace(momentum, nesterov), optax.TraceState(_device(momentum_buffers))))
     return _step(parts, params, grads, lr, {"trace": "momentum_buffers"})
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize):
+                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     # optax.rmsprop puts the learning rate before the momentum, and the buffers hold it.
-    parts, nu = _decay(weight_decay), _device(square_avgs)
+    parts, nu = _scale(grad_scale) + _decay(weight_decay), _device(square_avgs)
     if grad_avgs is None:
         parts.append((optax.scale_by_rms(alpha, eps, eps_in_sqrt=False), optax.ScaleByRmsState(nu)))
     else:
@@ -56,7 +56,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     if max_exp_avg_sqs is not None:
         raise Unsupported("optax.amsgrad takes the maximum after the bias correction, or leaves that out")
     if np.any(steps != steps[0]):
@@ -66,7 +66,14 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
     parts = [(optax.scale_by_adam(beta1, beta2, eps), state)]
     decay = _decay(weight_decay)
     parts = parts + decay if decoupled else decay + parts
-    return _step(parts, params, grads, lr, {"mu": "exp_avgs", "nu": "exp_avg_sqs"})
+    return _step(_scale(grad_scale) + parts, params, grads, lr, {"mu": "exp_avgs", "nu": "exp_avg_sqs"})
+
+
+def grad_norm(grads):
+    def norm(last, grads):
+        return [optax.global_norm(grads)]
+
+    return _rival(norm, [_device(grads[0].dtype.type(0))], [_device(grads)], lambda norm: {"norm": float(norm)})
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):
@@ -219,6 +226,10 @@ def _normalise(x, weight, bias, mean, rstd, shape):
 def _dropout(key, x, p):
     mask = jax.random.bernoulli(key, np.float32(1 - p), x.shape)
     return jnp.where(mask, x / (1 - p), 0), mask
+
+
+def _scale(factor):
+    return [(optax.scale(factor), optax.EmptyState())] if factor != 1 else []
 
 
 def _decay(weight_decay):

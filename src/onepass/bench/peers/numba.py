@@ -9,6 +9,7 @@ left out when they are compiled. Batch norm takes rows, arrays (rows, channels),
 arrays (items, channels, elements), channel by channel.
 """
 
+import math
 from functools import cache, partial
 
 import numba
@@ -28,27 +29,27 @@ def versions():
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize):
+             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     lists = {"params": params, "grads": grads, "momentum_buffers": momentum_buffers}
-    hyper = _scalars(params[0], lr, momentum, 1 - dampening, weight_decay or None)
+    hyper = _scalars(params[0], _unless_one(grad_scale), lr, momentum, 1 - dampening, weight_decay or None)
     return _step(lists, [_call(_sgd, *arrays, *hyper, nesterov) for arrays in _tensors(lists)])
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize):
+                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     lists = {"params": params, "grads": grads, "square_avgs": square_avgs, "grad_avgs": grad_avgs,
              "momentum_buffers": momentum_buffers}
-    hyper = _scalars(params[0], lr, alpha, 1 - alpha, eps, momentum, weight_decay or None, 0)
+    hyper = _scalars(params[0], _unless_one(grad_scale), lr, alpha, 1 - alpha, eps, momentum, weight_decay or None, 0)
     return _step(lists, [_call(_rmsprop, *arrays, *hyper) for arrays in _tensors(lists)])
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     lists = {"params": params, "grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs,
              "max_exp_avg_sqs": max_exp_avg_sqs}
     decay = weight_decay if weight_decay and not decoupled else None
     shrink = 1 - lr * weight_decay if weight_decay and decoupled else None
-    hyper = _scalars(params[0], beta1, 1 - beta1, beta2, 1 - beta2, eps, decay, shrink)
+    hyper = _scalars(params[0], _unless_one(grad_scale), beta1, 1 - beta1, beta2, 1 - beta2, eps, decay, shrink)
     corrections = np.empty((len(params), 2), dtype=params[0].dtype)
 
     def correct():
@@ -58,6 +59,15 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
 
     calls = [_call(_adam, *arrays, row, *hyper) for arrays, row in zip(_tensors(lists), corrections)]
     return _step(lists, [correct, *calls])
+
+
+def grad_norm(grads):
+    calls, norm = [_call(_square_sum, g.reshape(-1)) for g in grads], [None]
+
+    def run():
+        norm[0] = math.sqrt(sum(call() for call in calls))
+
+    return {"numba": Rival(run, lambda: {"norm": norm[0]})}
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out):
@@ -109,8 +119,12 @@ def _call(loops, *arguments):
 def _compiled(loops, parallel):
     # Python's error model looks for zero at each division, and then nothing is vectorised; nor are sums whose
     # order is kept, which is all that fastmath may change here.
-    fastmath = {"reassoc", "nsz", "contract"} if loops in (_forward_planes, _backward_planes) else False
+    fastmath = {"reassoc", "nsz", "contract"} if loops in REORDERED else False
     return numba.njit(loops, parallel=parallel, error_model="numpy", fastmath=fastmath)
+
+
+def _unless_one(factor):
+    return None if factor == 1 else factor
 
 
 def _scalars(array, *values):
@@ -143,9 +157,11 @@ def _rival(run, results):
     return {"numba": Rival(run, lambda: results)}
 
 
-def _sgd(p, g, v, lr, momentum, gain, weight_decay, nesterov):
+def _sgd(p, g, v, scale, lr, momentum, gain, weight_decay, nesterov):
     for i in prange(p.size):
         d = g[i]
+        if scale is not None:
+            d *= scale
         if weight_decay is not None:
             d += weight_decay * p[i]
         if v is not None:
@@ -154,9 +170,11 @@ def _sgd(p, g, v, lr, momentum, gain, weight_decay, nesterov):
         p[i] -= lr * d
 
 
-def _rmsprop(p, g, s, a, b, lr, alpha, gain, eps, momentum, weight_decay, zero):
+def _rmsprop(p, g, s, a, b, scale, lr, alpha, gain, eps, momentum, weight_decay, zero):
     for i in prange(p.size):
         d = g[i]
+        if scale is not None:
+            d *= scale
         if weight_decay is not None:
             d += weight_decay * p[i]
         s[i] = alpha * s[i] + gain * d * d
@@ -171,10 +189,12 @@ def _rmsprop(p, g, s, a, b, lr, alpha, gain, eps, momentum, weight_decay, zero):
         p[i] -= lr * u
 
 
-def _adam(p, g, m, v, w, corrections, beta1, gain1, beta2, gain2, eps, decay, shrink):
+def _adam(p, g, m, v, w, corrections, scale, beta1, gain1, beta2, gain2, eps, decay, shrink):
     step_size, root_scale = corrections
     for i in prange(p.size):
         d = g[i]
+        if scale is not None:
+            d *= scale
         if decay is not None:
             d += decay * p[i]
         m[i] = beta1 * m[i] + gain1 * d
@@ -185,6 +205,13 @@ def _adam(p, g, m, v, w, corrections, beta1, gain1, beta2, gain2, eps, decay, sh
         if shrink is not None:
             p[i] *= shrink
         p[i] -= step_size * (m[i] / (np.sqrt(square) * root_scale + eps))
+
+
+def _square_sum(g):
+    total = 0.0
+    for i in prange(g.size):
+        total += np.float64(g[i]) * np.float64(g[i])
+    return total
 
 
 def _forward_rows(x, weight, bias, running_mean, running_var, y, mean, rstd, momentum, eps, sums):
@@ -298,3 +325,6 @@ def _dropout_forward(x, kept, y, scale, zero, p):
 def _dropout_backward(grad_y, kept, grad_x, scale, zero):
     for i in prange(grad_y.size):
         grad_x[i] = grad_y[i] * scale if kept[i] else zero
+
+
+REORDERED = _square_sum, _forward_planes, _backward_planes

@@ -24,23 +24,32 @@ def versions():
     return {"torch": str(torch.__version__)}
 
 
-def sgd_step(*, lr, momentum, dampening, weight_decay, nesterov, maximize, **arguments):
+def sgd_step(*, lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale, **arguments):
     make = partial(torch.optim.SGD, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                    nesterov=nesterov, maximize=maximize)
-    return _steps(make, FORMS_WITH_FUSED, **arguments)
+    return _steps(make, FORMS_WITH_FUSED, grad_scale, **arguments)
 
 
-def rmsprop_step(*, lr, alpha, eps, momentum, weight_decay, maximize, **arguments):
+def rmsprop_step(*, lr, alpha, eps, momentum, weight_decay, maximize, grad_scale, **arguments):
     make = partial(torch.optim.RMSprop, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
                    momentum=momentum, centered=arguments["grad_avgs"] is not None, maximize=maximize)
-    return _steps(make, FORMS, **arguments)
+    return _steps(make, FORMS, grad_scale, **arguments)
 
 
-def adam_step(*, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, **arguments):
+def adam_step(*, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale, **arguments):
     optimizer = torch.optim.AdamW if decoupled else torch.optim.Adam
     make = partial(optimizer, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay,
                    amsgrad=arguments["max_exp_avg_sqs"] is not None, maximize=maximize)
-    return _steps(make, FORMS_WITH_FUSED, **arguments)
+    return _steps(make, FORMS_WITH_FUSED, grad_scale, **arguments)
+
+
+def grad_norm(*, grads):
+    grads, norm = _shared(*grads), [None]
+
+    def run():
+        norm[0] = torch.nn.utils.get_total_norm(grads)
+
+    return {"torch": Rival(run, lambda: {"norm": float(norm[0])})}
 
 
 def batch_norm_forward(*, x, weight, bias, running_mean, running_var, axis, momentum, eps, out):
@@ -212,7 +221,7 @@ def _loss(function, prediction, target, mean):
     return {"torch": Rival(run, lambda: {"loss": value[0].item(), "grad": x.grad.numpy()})}
 
 
-def _steps(make, forms, *, steps, **arguments):
+def _steps(make, forms, grad_scale, *, steps, **arguments):
     lists = {name: arrays for name, arrays in arguments.items() if arrays is not None}
     rivals = {}
     for label, form in forms.items():
@@ -224,8 +233,15 @@ def _steps(make, forms, *, steps, **arguments):
             # PyTorch's names are those of the lists in the singular.
             optimizer.state[param] = {name.removesuffix("s"): tensors[i] for name, tensors in state.items()}
             optimizer.state[param]["step"] = torch.tensor(float(steps[i]))
-        rivals[label] = Rival(optimizer.step, lambda: lists)
+        run = optimizer.step if grad_scale == 1 else partial(_scaled_step, optimizer, params, grads, grad_scale)
+        rivals[label] = Rival(run, lambda: lists)
     return rivals
+
+
+def _scaled_step(optimizer, params, grads, grad_scale):
+    for param, grad in zip(params, grads):
+        param.grad = grad * grad_scale
+    optimizer.step()
 
 
 def _training(work, params, x, y, form):

@@ -1,0 +1,41 @@
+/* grad_norm: the L2 norm of a list of arrays, sqrt(sum(g * g)).
+ *
+ * Every array is cut into blocks of GRAD_NORM_BLOCK elements, and a block is summed in double in lanes; lanes,
+ * then blocks, are added in the order of their indices.
+ *
+ * grad g (n) in. Bytes per element in float32: 4. */
+
+static void TYPED(grad_norm_squares)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    enum { LANES = 32 };
+    const grad_norm_args *a = args;
+    ptrdiff_t i = find_tensor(&a->blocks, begin);
+    for (ptrdiff_t block = begin; block < end; block++) {
+        while (block >= a->blocks.offsets[i + 1])
+            i++;
+        ptrdiff_t first = (block - a->blocks.offsets[i]) * GRAD_NORM_BLOCK;
+        ptrdiff_t rest = a->sizes[i] - first, n = rest < GRAD_NORM_BLOCK ? rest : GRAD_NORM_BLOCK, j = 0;
+        const real *g = (const real *)a->grads[i] + first;
+        double sums[LANES] = {0}, sum = 0;
+        for (; j + LANES <= n; j += LANES) {
+#pragma omp simd
+            for (int k = 0; k < LANES; k++)
+                sums[k] += (double)g[j + k] * (double)g[j + k];
+        }
+        for (int k = 0; j + k < n; k++)
+            sums[k] += (double)g[j + k] * (double)g[j + k];
+        for (int k = 0; k < LANES; k++)
+            sum += sums[k];
+        a->squares[block] = sum;
+    }
+}
+
+/* By blocks, and all of them at once. */
+static void TYPED(grad_norm_merge)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const grad_norm_args *a = args;
+    double sum = 0;
+    for (ptrdiff_t block = begin; block < end; block++)
+        sum += a->squares[block];
+    *a->norm = sqrt(sum);
+}
