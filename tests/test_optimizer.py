@@ -643,7 +643,7 @@ def test_gradients_are_scaled_down_to_the_largest_norm(cls, backend):
     clipped = cls(groups(params), max_grad_norm=0.5, **FULL[cls]).set_backend(backend)
     plain = cls(groups(copies), **FULL[cls]).set_backend(backend)
     assert clipped.grad_norm is None and clipped.max_grad_norm == 0.5
-    for chosen in (grads, [None, *grads[1:]], [grad * np.asarray(0.01, grad.dtype) for grad in grads]):
+    for chosen in (grads, [None, *grads[1:]], [np.asarray(grad * grad.dtype.type(0.01)) for grad in grads]):
         norm = np.sqrt(sum(np.sum(np.float64(grad) ** 2) for grad in chosen if grad is not None))
         before = bits([grad for grad in chosen if grad is not None])
         clipped.step(chosen)

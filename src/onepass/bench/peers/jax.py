@@ -71,7 +71,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
 
 def grad_norm(grads):
     def norm(last, grads):
-        return [optax.global_norm(grads)]
+        return [optax.tree.norm(grads)]
 
     return _rival(norm, [_device(grads[0].dtype.type(0))], [_device(grads)], lambda norm: {"norm": float(norm)})
 
