@@ -71,9 +71,13 @@ class Optimizer(UsesKernels):
                 self._check(work)
                 self._checked, self._marks = arrays, marks
         try:
-            norm = None if self._max_grad_norm is None else self._norm(work)
+            norm, scale = None, 1.0
+            if self._max_grad_norm is not None:
+                norm = self._norm(work)
+                ratio = self._max_grad_norm / (norm + 1e-6)
+                scale = ratio if ratio < 1 else 1.0
             for call, group, params, grads in work:
-                self._run(group, params, grads, call.steps, call.state, self._grad_scale(norm))
+                self._run(group, params, grads, call.steps, call.state, scale)
         except (TypeError, ValueError):
             self._check(work)  # says the same in the caller's names
             raise
@@ -206,12 +210,6 @@ class Optimizer(UsesKernels):
         norms = [self.kernels.grad_norm(grads) for grads in grads_of.values()]
         return norms[0] if len(norms) == 1 else math.hypot(*norms)
 
-    def _grad_scale(self, norm):
-        if norm is None:
-            return 1.0
-        scale = self._max_grad_norm / (norm + 1e-6)
-        return scale if scale < 1 else 1.0
-
     def _options(self, named):
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)
 
@@ -241,7 +239,7 @@ class Optimizer(UsesKernels):
         return self._take(params, call.members)
 
     def _take(self, arrays, positions):
-        return arrays if len(self._calls) == 1 else [arrays[i] for i in positions]
+        return arrays if len(self._calls) == 1 else list(map(arrays.__getitem__, positions))
 
     def _refresh(self, call):
         """The group of a call, prepared anew if its options have changed."""
