@@ -11,7 +11,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport INT64_MAX, INTPTR_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from .kernels cimport *
 

@@ -33,7 +33,8 @@ CACHE_LINE = 64  # bytes
 
 
 GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "relu": "fused", "batch_norm": "batch norm",
-          "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses", "bce_with_logits": "losses"}
+          "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses",
+          "bce_with_logits": "losses"}
 
 
 @dataclass(frozen=True)

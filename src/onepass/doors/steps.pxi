@@ -25,7 +25,7 @@ cdef class Table:
         cdef int64_t *counts
         cdef int64_t *taken
         cdef stretch *stretches
-        cdef stretch *last
+        cdef stretch *touched
         cdef tuple params, grads
         cdef cnp.ndarray param
         self.take(names, lists, required, steps)
@@ -35,7 +35,7 @@ cdef class Table:
                              + sizeof(ptrdiff_t))
         if self.memory == NULL:
             raise MemoryError
-        stretches = last = <stretch *>self.memory
+        stretches = <stretch *>self.memory
         offsets = <ptrdiff_t *>(stretches + LISTS * n + 1)
         counts = <int64_t *>(offsets + n + 1)
         taken = <int64_t *>cnp.PyArray_DATA(self.steps)
@@ -67,17 +67,23 @@ cdef class Table:
                 if size > 0:
                     # All are dense, so that the first byte and the number of bytes say where they lie.
                     self.arrays[k][active] = cnp.PyArray_DATA(<cnp.ndarray>item)
-                    last.begin = <uintptr_t>self.arrays[k][active]
-                    last.end = last.begin + size * itemsize
-                    last.written, last.list, last.index = k != 1, k, i
-                    last += 1
+                    touched = stretches + k * n + active
+                    touched.begin = <uintptr_t>self.arrays[k][active]
+                    touched.end = touched.begin + size * itemsize
+                    touched.written, touched.list, touched.index = k != 1, k, i
             if size > 0:
                 counts[active] = taken[i] + 1
                 offsets[active + 1] = offsets[active] + size
                 active += 1
-        last[0] = stretch_of(self.steps, True, -1)
-        last.list = <int>count
-        found = find_overlap(stretches, last - stretches + 1, &other)
+        # List after list, since the arrays of one often lie in memory in this order: that sorts quickly.
+        touched = stretches
+        for k in range(count):
+            if self.arrays[k] != NULL:
+                memmove(touched, stretches + k * n, active * sizeof(stretch))
+                touched += active
+        touched[0] = stretch_of(self.steps, True, -1)
+        touched.list = <int>count
+        found = find_overlap(stretches, touched - stretches + 1, &other)
         if found >= 0:
             names += ("steps",)
             raise ValueError(f"{place(names[stretches[found].list], stretches[found].index)} must not overlap "
