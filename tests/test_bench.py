@@ -514,7 +514,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["adam"], "adam_step, batch_norm_forward"),
+    (["adam"], "adam_step, grad_norm"),
     (["--isa", "sse9"], ", ".join(native.isas())),
     (["--dtypes", "float32,float16"], "'float16' is none of float32, float64"),
     (["--sizes", "64,-1"], "'-1' is not an integer from 1"),

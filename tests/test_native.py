@@ -11,7 +11,8 @@ import pytest
 import onepass
 from onepass import native
 
-ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False)
+ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False,
+            grad_scale=1.0)
 
 
 def run_python(code, **environment):

@@ -1,5 +1,5 @@
 import math
-import operator
+from operator import is_
 
 import numpy as np
 
@@ -244,7 +244,7 @@ class Optimizer(UsesKernels):
     def _refresh(self, call):
         """The group of a call, prepared anew if its options have changed."""
         group = self.param_groups[call.group]
-        if len(group) != len(call.options) or not all(map(operator.is_, group.values(), call.options)):
+        if len(group) != len(call.options) or not all(map(is_, group.values(), call.options)):
             self._prepare(call, group)
         return group
 
