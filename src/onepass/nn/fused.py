@@ -35,7 +35,6 @@ class Block:
         return self.forward_one_by_one(x)
 
     def forward_one_by_one(self, x):
-        self._kept = None
         for layer in self.layers:
             x = layer.forward(x)
         return x
