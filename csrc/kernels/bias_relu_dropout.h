@@ -23,59 +23,74 @@ INLINE uint32_t TYPED(forward_word)(const real *x, const real *bias, real *y, ui
     return kept & ~zeros;
 }
 
-/* Elements [begin, end), and their mask in place of what dropout draws; `bias`, `relu` and `dropout` are constants. */
-INLINE void TYPED(forward_group)(const bias_relu_dropout_args *a, uint32_t *mask, ptrdiff_t begin, ptrdiff_t end,
+/* n elements from `first` on, and their mask in place of what dropout draws; `bias`, `relu` and `dropout` are
+ * constants. */
+INLINE void TYPED(forward_block)(const bias_relu_dropout_args *a, real *y, uint32_t *mask, ptrdiff_t first, ptrdiff_t n,
                                  bool bias, bool relu, bool dropout)
 {
-    const real *x = a->x, *periodic = a->bias;
-    real *y = a->y, scale = TYPED(dropout_scale)(a->p);
-    ptrdiff_t channels = bias ? a->channels : 1, channel = begin % channels, step = 32 % channels, i = begin;
-    for (; i + 32 <= end; i += 32, mask++) {
+    const real *x = (const real *)a->x + first, *periodic = a->bias;
+    real scale = TYPED(dropout_scale)(a->p);
+    ptrdiff_t channels = bias ? a->channels : 1, channel = first % channels, step = 32 % channels, i = 0;
+    for (; i + 32 <= n; i += 32, mask++) {
         *mask = TYPED(forward_word)(x + i, bias ? periodic + channel : NULL, y + i, *mask, scale, relu, dropout);
         channel += channels > 32 ? 32 : step;
         channel -= channel >= channels ? channels : 0;
     }
-    if (i < end) {
+    if (i < n) {
         real rest[32] = {0};
-        size_t bytes = (size_t)(end - i) * sizeof *x;
+        size_t bytes = (size_t)(n - i) * sizeof *x;
         memcpy(rest, x + i, bytes);
         *mask = TYPED(forward_word)(rest, bias ? periodic + channel : NULL, rest, *mask, scale, relu, dropout);
-        *mask &= ((uint32_t)1 << (end - i)) - 1;
+        *mask &= ((uint32_t)1 << (n - i)) - 1;
         memcpy(y + i, rest, bytes);
     }
+}
+
+INLINE void TYPED(forward_any)(const bias_relu_dropout_args *a, real *y, uint32_t *mask, ptrdiff_t first, ptrdiff_t n)
+{
+    bool bias = a->bias, relu = a->relu, dropout = a->p > 0;
+    if (bias && relu && dropout)
+        TYPED(forward_block)(a, y, mask, first, n, true, true, true);
+    else if (bias && relu)
+        TYPED(forward_block)(a, y, mask, first, n, true, true, false);
+    else if (bias && dropout)
+        TYPED(forward_block)(a, y, mask, first, n, true, false, true);
+    else if (bias)
+        TYPED(forward_block)(a, y, mask, first, n, true, false, false);
+    else if (relu && dropout)
+        TYPED(forward_block)(a, y, mask, first, n, false, true, true);
+    else if (relu)
+        TYPED(forward_block)(a, y, mask, first, n, false, true, false);
+    else if (dropout)
+        TYPED(forward_block)(a, y, mask, first, n, false, false, true);
+    else
+        TYPED(forward_block)(a, y, mask, first, n, false, false, false);
 }
 
 /* By elements, in parts that begin at multiples of DROPOUT_GROUP. */
 static void TYPED(bias_relu_dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const bias_relu_dropout_args *a = args;
-    bool bias = a->bias, relu = a->relu, dropout = a->p > 0;
+    bool around_cache = a->x != a->y && (size_t)a->size * sizeof(real) >= NONTEMPORAL_RESULT;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
-        ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
+        ptrdiff_t n = end - first < DROPOUT_GROUP ? end - first : DROPOUT_GROUP;
+        real *y = (real *)a->y, block[DROPOUT_WAITING];
         uint32_t mask[DROPOUT_WORDS];
-        if (dropout)
-            draw_mask(mask, first, last, 1 - a->p, a->seed, a->offset);
+        if (a->p > 0)
+            draw_mask(mask, first, first + n, 1 - a->p, a->seed, a->offset);
         else
             memset(mask, 0xFF, sizeof mask);
-        if (bias && relu && dropout)
-            TYPED(forward_group)(a, mask, first, last, true, true, true);
-        else if (bias && relu)
-            TYPED(forward_group)(a, mask, first, last, true, true, false);
-        else if (bias && dropout)
-            TYPED(forward_group)(a, mask, first, last, true, false, true);
-        else if (bias)
-            TYPED(forward_group)(a, mask, first, last, true, false, false);
-        else if (relu && dropout)
-            TYPED(forward_group)(a, mask, first, last, false, true, true);
-        else if (relu)
-            TYPED(forward_group)(a, mask, first, last, false, true, false);
-        else if (dropout)
-            TYPED(forward_group)(a, mask, first, last, false, false, true);
-        else
-            TYPED(forward_group)(a, mask, first, last, false, false, false);
+        for (ptrdiff_t i = 0; i < n; i += DROPOUT_WAITING) {
+            ptrdiff_t length = n - i < DROPOUT_WAITING ? n - i : DROPOUT_WAITING;
+            TYPED(forward_any)(a, around_cache ? block : y + first + i, mask + i / 32, first + i, length);
+            if (around_cache)
+                copy_nontemporal(y + first + i, block, (size_t)length * sizeof *y);
+        }
         if (a->mask)
-            memcpy(a->mask + first / 32, mask, (size_t)((last - first + 31) / 32) * sizeof *mask);
+            memcpy(a->mask + first / 32, mask, (size_t)((n + 31) / 32) * sizeof *mask);
     }
+    if (around_cache)
+        finish_nontemporal();
 }
 
 /* sums[l] += the sum of `rows` rows' values in column l; rows are `lanes` apart. */
