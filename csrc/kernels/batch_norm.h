@@ -102,7 +102,7 @@ INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t ch
 }
 
 /* Elements that wait in the first cache for what comes after. */
-enum { TYPED(TILE) = 1024 };
+enum { TYPED(TILE) = 256 };
 
 /* Whether a result is written around the cache: not in place, where its lines are there already. */
 INLINE bool TYPED(goes_around)(const batch_norm_args *a, view from, view to)
