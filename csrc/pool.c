@@ -157,10 +157,10 @@ int pool_get_threads(void)
     return atomic_load(&threads);
 }
 
-void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t elements)
+void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work_in_ps)
 {
     int wanted = atomic_load(&threads);
-    if (wanted == 1 || elements < POOL_THRESHOLD || size <= grain || pthread_mutex_trylock(&entry) != 0) {
+    if (wanted == 1 || work_in_ps < POOL_THRESHOLD || size <= grain || pthread_mutex_trylock(&entry) != 0) {
         task(args, 0, size);
         return;
     }

@@ -112,7 +112,7 @@ def test_sums_of_many_rows(kernels, shape):
 
 
 def test_sums_have_the_same_bits_on_any_number_of_threads():
-    grad_y = draw(native.thread_threshold() // 96 + 77, 96)
+    grad_y = draw(native.thread_threshold("bias_relu_dropout_backward") // 96 + 77, 96)
     mask = np.random.default_rng(0).integers(2**32, size=-(-grad_y.size // 32), dtype=np.uint32)
     threads, results = native.get_num_threads(), set()
     try:

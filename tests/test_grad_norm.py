@@ -35,7 +35,7 @@ def test_bits_are_those_of_the_reference_for_any_sizes(sizes, dtype):
 @each_dtype
 def test_bits_do_not_depend_on_threads(dtype):
     threads = native.get_num_threads()
-    grads = random_arrays([5, native.thread_threshold() + 1, 12_289], dtype)
+    grads = random_arrays([5, native.thread_threshold("grad_norm") + 1, 12_289], dtype)
     norms = set()
     try:
         for n in (1, 2, 3):

@@ -91,7 +91,7 @@ def test_a_bad_number_of_threads_is_refused(threads, n, error):
 
 def test_a_call_from_a_second_thread_while_the_pool_is_busy_gives_the_same_bits(threads):
     threads(2)
-    n = native.thread_threshold() + 1
+    n = native.thread_threshold("adam_step") + 1
     expected = adam_arguments(n)
     for _ in range(20):
         native.adam_step(*expected, **ADAM)
@@ -118,7 +118,7 @@ import onepass
 from onepass import native, nn, optim
 
 warnings.simplefilter("ignore", DeprecationWarning)  # OpenBLAS has threads of its own at the fork
-n = native.thread_threshold() + 1
+n = native.thread_threshold("adam_step") + 1
 onepass.set_num_threads(2)
 parameter, gradient = np.zeros(n, np.float32), np.ones(n, np.float32)
 optimizer = optim.Adam([parameter])
@@ -148,7 +148,7 @@ import numpy as np
 import onepass
 from onepass import native
 
-n = native.thread_threshold() + 1
+n = native.thread_threshold("adam_step") + 1
 onepass.set_num_threads(2)
 onepass.optim.Adam([np.ones(n, np.float32)]).step([np.ones(n, np.float32)])
 tiny = sys.float_info.min

@@ -16,7 +16,7 @@ ACTIVATIONS = [case for case in CASES if case.group == "activations"]
 ELEMENTWISE = [case for case in CASES if case not in [*BATCH_NORMS, *LOSSES, *ACTIVATIONS]]
 STEPS = [case for case in CASES if case.kernel.endswith("_step")]
 SIZES = [0, 1, 7, 8, 9, 63, 64, 65, 1003]
-ABOVE_THRESHOLD = native.thread_threshold() + 1
+ABOVE_THRESHOLD = "above threshold"  # of elements from which on the kernel uses threads
 ODD_SIZES = [*SIZES, (300, 31), (300, 32), (3, 5003), (5000, 1)]
 GUARD, FENCE = 16, 77  # elements on either side of an array, and their value
 
@@ -45,6 +45,8 @@ def each_native(counts=(1, 2)):
 
 
 def arguments_of(case, size, dtype, special=False):
+    if size == ABOVE_THRESHOLD:
+        size = native.thread_threshold(case.kernel) + 1
     rng = np.random.default_rng(size)
     arguments = case.arguments(size, dtype, rng)
     if special:
@@ -123,7 +125,7 @@ def assert_native_is_the_reference(case, arguments, offset=0):
 
 @each(ELEMENTWISE)
 @each_dtype
-@pytest.mark.parametrize("size", [*SIZES, pytest.param(ABOVE_THRESHOLD, id="above threshold")])
+@pytest.mark.parametrize("size", [*SIZES, ABOVE_THRESHOLD])
 def test_elementwise(case, dtype, size):
     assert_native_is_the_reference(case, arguments_of(case, size, dtype))
 
@@ -259,10 +261,10 @@ def test_activations_are_close_to_their_references(kernels, case, dtype, size, s
 
 @each(BATCH_NORMS)
 @each_dtype
-@pytest.mark.parametrize("size", [*SIZES, pytest.param(ABOVE_THRESHOLD, id="above threshold")])
+@pytest.mark.parametrize("size", [*SIZES, ABOVE_THRESHOLD])
 def test_batch_norm(case, dtype, size):
     arguments = arguments_of(case, size, dtype)
-    for offset in (0, 1) if size < ABOVE_THRESHOLD else (1,):
+    for offset in (1,) if size == ABOVE_THRESHOLD else (0, 1):
         assert_native_is_always_the_same(lambda: outcome(native, case, arguments, offset))
 
 

@@ -154,7 +154,7 @@ cdef extern from "pool.h" nogil:
     void pool_init() noexcept
     void pool_set_threads(int threads) noexcept
     int pool_get_threads() noexcept
-    void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t work) noexcept
+    void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work) noexcept
 
 cdef extern from "buffers.h" nogil:
     void buffers_init() noexcept

@@ -220,5 +220,5 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """The number of threads that kernels may use, the caller included."""
 
-def thread_threshold() -> int:
-    """The number of elements, over all tensors of a call, from which on kernels use threads."""
+def thread_threshold(kernel: str) -> int:
+    """The number of float32 elements, over all tensors of a call, from which on a kernel uses threads all through."""

@@ -34,17 +34,51 @@ cdef int table_count = list_kernels(tables, runs)
 cdef const kernels *table
 
 
-cdef void run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, ptrdiff_t work) noexcept nogil:
+# Picoseconds that kernels take an element of float32 on one thread, in cache: what says whether threads are worth
+# waking. Measured with AVX2, and rounded: a factor of 1.5 matters little.
+cdef enum:
+    SGD_COST = 300
+    RMSPROP_COST = 550
+    ADAM_COST = 600
+    GRAD_NORM_COST = 100
+    DRAW_COST = 250  # a mask; of one random bit an element, for p = 0.5:
+    HALF_DRAW_COST = 50
+    MASK_COST = 130
+    BIAS_RELU_COST = 180
+    MOMENTS_COST = 180  # and normalising as much
+    SIGMOID_COST = 900
+    GRADIENT_COST = 240
+    CROSS_ENTROPY_COST = 1200
+    MSE_COST = 230
+    BCE_COST = 1800
+    STREAM_COST = 100
+
+COSTS = {
+    "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST, "grad_norm": GRAD_NORM_COST,
+    "dropout_forward": MASK_COST + HALF_DRAW_COST, "dropout_backward": MASK_COST,
+    "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
+    "batch_norm_forward": MOMENTS_COST, "batch_norm_inference": MOMENTS_COST, "batch_norm_backward": MOMENTS_COST,
+    "batch_norm_relu_dropout_forward": HALF_DRAW_COST, "batch_norm_relu_dropout_backward": MOMENTS_COST,
+    "activation_forward": SIGMOID_COST, "activation_backward": GRADIENT_COST,
+    "cross_entropy": CROSS_ENTROPY_COST, "mse": MSE_COST, "bce_with_logits": BCE_COST, "stream": STREAM_COST,
+}  # fmt: skip
+
+
+cdef int64_t draw_cost(double p) noexcept:
+    return 0 if p == 0 else HALF_DRAW_COST if p == 0.5 else DRAW_COST
+
+
+cdef void run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work) noexcept nogil:
     if size > 0:
         pool_run(task, args, size, grain, work)
 
 
-cdef void run_by_elements(kernel *task, const void *args, ptrdiff_t size) noexcept:
+cdef void run_by_elements(kernel *task, const void *args, ptrdiff_t size, int64_t cost) noexcept:
     if size >= GIL_THRESHOLD:
         with nogil:
-            run(task, args, size, GRAIN, size)
+            run(task, args, size, GRAIN, size * cost)
     else:
-        run(task, args, size, GRAIN, size)
+        run(task, args, size, GRAIN, size * cost)
 
 
 include "doors/memory.pxi"
@@ -85,7 +119,7 @@ def stream(reads, updates, writes, *, bint nontemporal=False):
     point(write, "writes", arrays + a.reads + a.updates, &nbytes)
     a.size = nbytes // <ptrdiff_t>sizeof(uint32_t)
     a.arrays, a.zero, a.nontemporal = arrays, 0, nontemporal
-    run_by_elements(table.stream, &a, a.size)
+    run_by_elements(table.stream, &a, a.size, STREAM_COST)
 
 
 cdef int point(tuple items, str name, uint32_t **arrays, ptrdiff_t *nbytes) except -1:
@@ -188,9 +222,9 @@ def get_num_threads():
     return pool_get_threads()
 
 
-def thread_threshold():
-    """The number of elements, over all tensors of a call, from which on kernels use threads."""
-    return POOL_THRESHOLD
+def thread_threshold(str kernel not None):
+    """The number of float32 elements, over all tensors of a call, from which on a kernel uses threads all through."""
+    return POOL_THRESHOLD // COSTS[kernel]
 
 
 def _group_limits(name):

@@ -1,14 +1,15 @@
 # Sigmoid and tanh, by rows; without a bias every element is a row.
 
-cdef int run_activation(kernel *const *both, activation_args *a, cnp.ndarray x) except -1:
+cdef int run_activation(kernel *const *both, activation_args *a, cnp.ndarray x, int64_t cost) except -1:
     """Run a kernel of x's type by rows."""
     cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x), grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
+    cost = cost * size << (cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE)
     if size >= GIL_THRESHOLD:
         with nogil:
-            run(task, a, a.rows, grain, size)
+            run(task, a, a.rows, grain, cost)
     elif size > 0:
-        run(task, a, a.rows, grain, size)
+        run(task, a, a.rows, grain, cost)
 
 
 cdef int function_number(str function) except -1:
@@ -45,7 +46,7 @@ def activation_forward(x, bias, *, str function not None, out=None):
     if out is not None:
         check_apart(("out", "x", "bias"), (out, x, bias), 1, in_place=x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_activation(table.activation_forward, &a, x)
+    run_activation(table.activation_forward, &a, x, SIGMOID_COST)
     return y
 
 
@@ -63,7 +64,7 @@ def activation_backward(grad_y, y, *, str function not None, grad_bias, out=None
     a.grad_y, a.y = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>y)
     a.grad_x = cnp.PyArray_DATA(grad_x)
     if grad_bias is None:
-        run_activation(table.activation_backward, &a, grad_y)
+        run_activation(table.activation_backward, &a, grad_y, GRADIENT_COST)
     else:
         sum_activation(&a, grad_y)
     return grad_x
@@ -86,5 +87,5 @@ cdef int sum_activation(activation_args *a, cnp.ndarray grad_y) except -1:
 
 cdef void sum_activation_parts(int kind, activation_args *a, ptrdiff_t blocks, ptrdiff_t size) noexcept nogil:
     cdef ptrdiff_t grain = max(<ptrdiff_t>1, GRAIN // (ACTIVATION_BLOCK_ROWS * max(<ptrdiff_t>1, a.channels)))
-    run(table.activation_row_sums[kind], a, blocks, grain, size)
-    run(table.activation_merge_sums[kind], a, a.channels, 256, blocks * a.channels)
+    run(table.activation_row_sums[kind], a, blocks, grain, size * <int64_t>GRADIENT_COST << kind)
+    run(table.activation_merge_sums[kind], a, a.channels, 256, blocks * a.channels * <int64_t>GRAD_NORM_COST)

@@ -102,14 +102,15 @@ cdef class Layout:
 
     cdef void run_parts(self, kernel *by_channels, kernel *sums, kernel *merge, kernel *apply) noexcept nogil:
         cdef batch_norm_args *a = &self.args
-        cdef ptrdiff_t blocks = self.blocks(), size = self.size()
+        cdef ptrdiff_t blocks = self.blocks()
+        cdef int64_t work = self.size() * <int64_t>MOMENTS_COST << self.double_precision
         if not self.by_rows:
-            run(by_channels, a, a.channels, 1, size)
+            run(by_channels, a, a.channels, 1, work if sums == NULL else 2 * work)
             return
         if sums != NULL:
-            run(sums, a, blocks, 1, size)
-        run(merge, a, a.channels, 256, blocks * a.channels)
-        run(apply, a, a.outer * a.inner, BATCH_NORM_BLOCK_ROWS, size)
+            run(sums, a, blocks, 1, work)
+        run(merge, a, a.channels, 256, blocks * a.channels * <int64_t>GRAD_NORM_COST)
+        run(apply, a, a.outer * a.inner, BATCH_NORM_BLOCK_ROWS, work)
 
 
 cdef int channel_axis(cnp.ndarray x, object axis, str name) except -1:
@@ -178,7 +179,7 @@ cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum,
         mask = new_array(1, &words, cnp.NPY_UINT32)
         d.size, d.mask = cnp.PyArray_SIZE(<cnp.ndarray>x), <uint32_t *>cnp.PyArray_DATA(mask)
         a.mask = d.mask
-        run_by_elements(table.dropout_mask, d, d.size)
+        run_by_elements(table.dropout_mask, d, d.size, draw_cost(d.p))
     layout.run(table.batch_norm_forward, table.batch_norm_row_moments, table.batch_norm_merge_moments,
                table.batch_norm_normalize_rows)
     return y, mean, rstd, mask

@@ -50,7 +50,8 @@ def bias_relu_dropout_forward(x, bias, *, bint relu, p, seed, offset, out=None):
     a.bias = memory
     a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_by_elements(table.bias_relu_dropout_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size)
+    run_by_elements(table.bias_relu_dropout_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
+                    BIAS_RELU_COST + draw_cost(a.p) << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
     free(memory)
     return y, mask
 
@@ -99,5 +100,6 @@ cdef int sum_rows(bias_relu_dropout_args *a, bint double_precision) except -1:
 
 
 cdef void run_sums(bias_relu_dropout_args *a, bint double_precision, ptrdiff_t blocks) noexcept nogil:
-    run(table.bias_relu_dropout_backward[double_precision], a, blocks, 1, a.size)
-    run(table.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.lanes)
+    run(table.bias_relu_dropout_backward[double_precision], a, blocks, 1,
+        a.size * <int64_t>BIAS_RELU_COST << double_precision)
+    run(table.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.lanes * <int64_t>GRAD_NORM_COST)

@@ -14,11 +14,12 @@ cdef int check_mask(object mask, cnp.ndarray grad_y) except -1:
         raise ValueError(f"mask must be contiguous with shape ({words},), one bit an element of grad_y, had {mask.shape}")
 
 
-cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask) except -1:
+cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask,
+                     int64_t cost) except -1:
     cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
     a.size = cnp.PyArray_SIZE(x)
     a.x, a.y, a.mask = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), <uint32_t *>cnp.PyArray_DATA(mask)
-    run_by_elements(task, a, a.size)
+    run_by_elements(task, a, a.size, cost << (cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE))
 
 
 def dropout_forward(x, *, p, seed, offset, out=None):
@@ -35,7 +36,7 @@ def dropout_forward(x, *, p, seed, offset, out=None):
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
     mask = new_array(1, &words, cnp.NPY_UINT32)
-    run_dropout(table.dropout_forward, &a, x, y, mask)
+    run_dropout(table.dropout_forward, &a, x, y, mask, MASK_COST + draw_cost(a.p))
     return y, mask
 
 
@@ -49,5 +50,5 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     grad_x = dense_output(out, grad_y, "grad_y")
     if out is not None:
         check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
-    run_dropout(table.dropout_backward, &a, grad_y, grad_x, mask)
+    run_dropout(table.dropout_backward, &a, grad_y, grad_x, mask, MASK_COST)
     return grad_x

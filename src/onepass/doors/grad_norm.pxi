@@ -5,6 +5,7 @@ def grad_norm(grads):
     cdef tuple arrays = as_tuple(grads, "grads")
     cdef Py_ssize_t i, n = len(arrays), count = 0
     cdef ptrdiff_t blocks = 0, elements = 0
+    cdef int64_t work
     cdef int kind = cnp.NPY_NOTYPE
     cdef double norm = 0
     cdef grad_norm_args a
@@ -34,11 +35,12 @@ def grad_norm(grads):
             count += 1
     a.blocks.count, a.blocks.offsets, a.blocks.steps = count, offsets, NULL
     a.sizes, a.norm = sizes, &norm
+    work = elements * <int64_t>GRAD_NORM_COST << (kind == cnp.NPY_DOUBLE)
     if elements >= GIL_THRESHOLD:
         with nogil:
-            run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+            run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
     else:
-        run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+        run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
     table.grad_norm_merge[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
     free(memory)
     return norm

@@ -1,7 +1,7 @@
 # Losses: the value and the gradient in one pass, by blocks of rows.
 
 cdef double run_loss(kernel *const *both, loss_args *a, cnp.ndarray prediction, object target, object grad,
-                     bint mean) except? -1:
+                     bint mean, int64_t cost) except? -1:
     cdef kernel *task = both[cnp.PyArray_TYPE(prediction) == cnp.NPY_DOUBLE]
     cdef ptrdiff_t size = cnp.PyArray_SIZE(prediction), blocks
     cdef double value
@@ -12,18 +12,19 @@ cdef double run_loss(kernel *const *both, loss_args *a, cnp.ndarray prediction, 
     a.partial = <double *>malloc(<size_t>(blocks + 1) * sizeof(double))
     if a.partial == NULL:
         raise MemoryError
+    cost = cost * size << (cnp.PyArray_TYPE(prediction) == cnp.NPY_DOUBLE)
     if size >= GIL_THRESHOLD:
         with nogil:
-            run_loss_parts(task, a, blocks, size)
+            run_loss_parts(task, a, blocks, cost)
     else:
-        run_loss_parts(task, a, blocks, size)
+        run_loss_parts(task, a, blocks, cost)
     value = a.partial[0]
     free(a.partial)
     return value
 
 
-cdef void run_loss_parts(kernel *task, loss_args *a, ptrdiff_t blocks, ptrdiff_t size) noexcept nogil:
-    run(task, a, blocks, max(<ptrdiff_t>1, GRAIN // (a.block_rows * max(<ptrdiff_t>1, a.classes))), size)
+cdef void run_loss_parts(kernel *task, loss_args *a, ptrdiff_t blocks, int64_t work) noexcept nogil:
+    run(task, a, blocks, max(<ptrdiff_t>1, GRAIN // (a.block_rows * max(<ptrdiff_t>1, a.classes))), work)
     run(table.loss_value, a, 1, 1, blocks)
 
 
@@ -60,7 +61,7 @@ def cross_entropy(prediction, target, *, bint mean, out=None):
     grad = dense_output(out, prediction, "prediction")
     if out is not None:
         check_apart(("out", "prediction", "target"), (out, prediction, target), 1)
-    return run_loss(table.cross_entropy, &a, prediction, target, grad, mean), grad
+    return run_loss(table.cross_entropy, &a, prediction, target, grad, mean, CROSS_ENTROPY_COST), grad
 
 
 cdef cnp.ndarray check_pair(object prediction, object target, object out, loss_args *a):
@@ -81,13 +82,13 @@ def mse(prediction, target, *, bint mean, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.mse`."""
     cdef loss_args a
     cdef cnp.ndarray grad = check_pair(prediction, target, out, &a)
-    return run_loss(table.mse, &a, prediction, target, grad, mean), grad
+    return run_loss(table.mse, &a, prediction, target, grad, mean, MSE_COST), grad
 
 
 def bce_with_logits(prediction, target, *, bint mean, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.bce_with_logits`."""
     cdef loss_args a
     cdef cnp.ndarray grad = check_pair(prediction, target, out, &a)
-    if run_loss(table.count_outside, &a, prediction, target, None, False) > 0:
+    if run_loss(table.count_outside, &a, prediction, target, None, False, STREAM_COST) > 0:
         raise ValueError(f"target must be from 0 to 1, was {target[(target < 0) | (target > 1)][0]}")
-    return run_loss(table.bce_with_logits, &a, prediction, target, grad, mean), grad
+    return run_loss(table.bce_with_logits, &a, prediction, target, grad, mean, BCE_COST), grad

@@ -111,11 +111,11 @@ cdef class Table:
         if not cnp.PyArray_CHKFLAGS(self.steps, cnp.NPY_ARRAY_C_CONTIGUOUS):
             raise ValueError("steps must be contiguous; use np.ascontiguousarray")
 
-    cdef int run(self, kernel *const *both, const void *args) except -1:
+    cdef int run(self, kernel *const *both, const void *args, int64_t cost) except -1:
         cdef kernel *task = both[self.kind == cnp.NPY_DOUBLE]
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
-        run_by_elements(task, args, self.size)
+        run_by_elements(task, args, self.size, cost << (self.kind == cnp.NPY_DOUBLE))
         for i in range(len(self.lists[1])):
             if (<tuple>self.lists[1])[i] is not None:
                 taken[i] += 1
@@ -165,7 +165,7 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
     t.fill(("params", "grads", "momentum_buffers"), (params, grads, momentum_buffers), 2, steps)
     a.tensors = t.tensors
     a.params, a.grads, a.momentum_buffers = t.arrays[0], t.arrays[1], t.arrays[2]
-    t.run(table.sgd_step, &a)
+    t.run(table.sgd_step, &a, SGD_COST)
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
@@ -186,7 +186,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
     a.tensors = t.tensors
     a.params, a.grads, a.square_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
     a.grad_avgs, a.momentum_buffers = t.arrays[3], t.arrays[4]
-    t.run(table.rmsprop_step, &a)
+    t.run(table.rmsprop_step, &a, RMSPROP_COST)
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
@@ -207,4 +207,4 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
     a.tensors = t.tensors
     a.params, a.grads, a.exp_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
     a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[3], t.arrays[4]
-    t.run(table.adam_step, &a)
+    t.run(table.adam_step, &a, ADAM_COST)
