@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onepass
-from onepass import native, nn
+from onepass import native, nn, optim
+from onepass.train import mlp, train_batch
 
 KIB, MIB = 1 << 10, 1 << 20
 RECYCLED = 16 * KIB  # bytes from which on memory is recycled
@@ -174,12 +175,16 @@ def test_a_bad_limit_is_refused(nbytes, error):
     assert native.get_cache_limit() == before
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads the resident size from /proc")
-def test_empty_cache_gives_memory_back():
-    def resident():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads the resident size from /proc")
 
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+@needs_proc
+def test_empty_cache_gives_memory_back():
     native.set_cache_limit(64 * MIB)
     bytes_(64 * MIB).fill(1)
     assert native.cached_bytes() == 64 * MIB
@@ -210,6 +215,23 @@ def test_steady_training_steps_make_no_page_faults_and_do_not_grow(rows, steps):
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     # A fresh result makes one fault at least, even in huge pages; the interpreter makes one now and then.
     assert faults < steps
+
+
+@needs_proc
+def test_a_steady_training_of_a_net_makes_no_page_faults_and_does_not_grow():
+    native.set_cache_limit(1 << 30)
+    rng = np.random.default_rng(0)
+    net, loss = mlp(784, 10, (256, 256), dropout=0.2, rng=rng), nn.CrossEntropyLoss()
+    optimizer = optim.Adam(net.parameters(), max_grad_norm=1.0)
+    x, y = rng.standard_normal((128, 784), dtype=np.float32), rng.integers(0, 10, 128)
+    for _ in range(50):
+        train_batch(net, loss, optimizer, x, y)
+    before, faults = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(200):
+        train_batch(net, loss, optimizer, x, y)
+    # The activations of one step are 128 pages and more; the interpreter makes a fault now and then.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults < 50
+    assert resident() - before < MIB
 
 
 def test_recycled_arrays_are_as_any_other():

@@ -15,9 +15,9 @@ ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupl
             grad_scale=1.0)
 
 
-def run_python(code, **environment):
+def run_python(code, *arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
     )
 
 
@@ -109,6 +109,34 @@ def test_a_call_from_a_second_thread_while_the_pool_is_busy_gives_the_same_bits(
     for job in jobs:
         for arrays, wanted in zip(job[:4], expected):
             np.testing.assert_array_equal(arrays[0], wanted[0])
+
+
+WORK = """
+import sys
+import numpy as np
+from onepass import native
+from onepass.bench.cases import find
+
+def threads():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("Threads"))
+
+case = find(sys.argv[1])
+native.set_num_threads(2)
+counts = [threads()]
+for n in native.thread_threshold(case.kernel) // 2, native.thread_threshold(case.kernel) + 1:
+    getattr(native, case.kernel)(**case.arguments(n, np.float32, np.random.default_rng(0)))
+    counts.append(threads())
+print(counts[1] - counts[0], counts[2] - counts[0])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="counts threads by /proc")
+@pytest.mark.parametrize("case", ["adam_step", "grad_norm", "dropout_backward p=0.5", "batch_norm_forward", "mse",
+                                  "bce_with_logits", "activation_forward sigmoid"])
+def test_a_second_thread_is_started_where_there_is_work_for_it(case):
+    done = run_python(WORK, case)
+    assert done.stdout.split() == ["0", "1"], done.stderr
 
 
 FORK = """
