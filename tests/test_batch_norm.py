@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from onepass import native
+
 EPS = 1e-3  # the kernels' eps
 EPS64 = np.finfo(np.float64).eps
 SHAPES = [(6, 4), (1, 4, 7), (5, 4, 3), (3, 4, 5, 2), (2, 4, 3, 1, 5)]
@@ -376,3 +378,30 @@ def test_inference_with_what_is_not_finite(kernels, dtype, layout):
     with np.errstate(all="ignore"):
         y = kernels.batch_norm_inference(x, None, None, mean, var, axis=1, eps=0.0)
     np.testing.assert_array_equal(y, np.tile([1, np.inf, np.nan, -np.inf, np.nan, 0], (3, 1)))
+
+
+# Results written around the cache
+
+@pytest.mark.parametrize("shape, axis", [((66_000, 67), 1), ((8, 67, 95, 93), 1), ((8, 95, 93, 67), -1), ((5, 2, 480_007), 1)])
+@pytest.mark.parametrize("misaligned", [False, True])
+def test_large_results_have_the_bits_of_those_in_place(shape, axis, misaligned):
+    """In place nothing is written around the cache."""
+    rng = np.random.default_rng(0)
+    x, grad_y = rng.standard_normal((2, *shape), dtype=np.float32)
+    assert x.nbytes > 16 << 20
+    weight, bias, mean = rng.standard_normal((3, shape[axis]), dtype=np.float32)
+    out = np.full(x.size + misaligned, np.nan, np.float32)[misaligned:].reshape(shape)
+    options = {"axis": axis, "eps": EPS}
+
+    def check(call, given):
+        in_place = given.copy()
+        call(in_place, in_place)
+        out.fill(np.nan)
+        call(given, out)
+        np.testing.assert_array_equal(out, in_place)
+
+    check(lambda x, out: native.batch_norm_forward(x, weight, bias, None, None, momentum=0.1, out=out, **options), x)
+    check(lambda x, out: native.batch_norm_inference(x, weight, None, mean, weight**2, out=out, **options), x)
+    for training in (True, False):
+        check(lambda g, out: native.batch_norm_backward(g, x, weight, mean.astype(float), weight.astype(float) ** 2, None,
+                                                        None, axis=axis, training=training, out=out), grad_y)
