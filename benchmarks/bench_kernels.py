@@ -13,13 +13,13 @@ from threadpoolctl import threadpool_limits
 from onepass import native
 from onepass.bench import peers
 from onepass.bench.cases import CASES, find
-from onepass.bench.contests import OPTIMIZERS, KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
 from onepass.bench.rivals import Unsupported
 from onepass.bench.training import TRAINING_STEPS
 
 CONTESTS = [KernelContest(case, size, "float32") for case in CASES for size in (1 << 14, 1 << 20)]
 CONTESTS += [SmallTensorsContest(find(name), 16, "float32") for name in OPTIMIZERS]
-CONTESTS += [TrainingContest(step) for step in TRAINING_STEPS]
+CONTESTS += [*map(BlockContest, BLOCKS), *map(TrainingContest, TRAINING_STEPS)]
 PEERS = [name for name in peers.NAMES if importlib.util.find_spec(name)]
 LABELS = ["torch", "torch foreach", "torch fused", "jax", "sklearn", "numba"]
 BACKENDS = ["stream", "matmul", *native.isas(), "textbook", "in_place"]
@@ -45,9 +45,9 @@ def contest_name(contest):
 def takes_part(backend, contest):
     """Whether a backend has the work at all; with some option it may turn out that it has not."""
     if backend.split()[0] in PEERS:
-        work = contest.case.kernel if isinstance(contest, KernelContest) else "training_step"
+        work = {BlockContest: "block", TrainingContest: "training_step"}.get(type(contest)) or contest.case.kernel
         return hasattr(peers.load(backend.split()[0]), work)
-    limit = {KernelContest: "stream", TrainingContest: "matmul"}.get(type(contest))
+    limit = {KernelContest: "stream", BlockContest: "stream", TrainingContest: "matmul"}.get(type(contest))
     return backend in (limit, *contest.in_numpy, *native.isas())
 
 

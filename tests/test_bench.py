@@ -1,6 +1,7 @@
 """The harness: who takes part, how turns are taken and what is reported; not how fast anything is."""
 
 import argparse
+import math
 import os
 import pickle
 import signal
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from made_up_runs import make_row, make_run
 
-from onepass import native
+from onepass import native, nn
 from onepass.bench import busy, command, contests, in_place, measure, places, results, textbook, training
 from onepass.bench.cases import CASES, arrays, find
-from onepass.bench.contests import KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.contests import BlockContest, KernelContest, SmallTensorsContest, TrainingContest
 from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
 from onepass.bench.probe import Probe
 from onepass.bench.rivals import Refused
@@ -68,6 +69,14 @@ def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
 def test_small_tensors_are_measured(name):
     (row,) = measure.measure(SmallTensorsContest(find(name), 16, "float32"), plan())
     assert row["shape"] == [10, 16] and set(row["seconds"]) == {"native", "textbook", "in_place"}
+
+
+@pytest.mark.parametrize(("shape", "passes"), [((40, 30), 2 + 3), ((10, 16, 5, 7), 2 + 3)])
+def test_a_block_is_measured(shape, passes):
+    (row,) = measure.measure(BlockContest(shape), plan())
+    assert row["shape"] == [*shape] and not row["refused"] and not row["left_out"]
+    assert set(row["seconds"]) == {"native", "textbook", "stream"}
+    assert row["bytes"] == 4 * math.prod(shape) * passes and row["hot"] in (True, None)  # the system may not tell its L2
 
 
 def test_a_training_step_is_measured():
@@ -273,6 +282,43 @@ def test_a_rival_that_forgets_an_operation_is_refused(monkeypatch):
     assert "params is off by" in row["refused"]["in_place"]
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("y", "y is off by"), ("grad_x", "grad_x is off by"), ("grad_weight", "grad_weight is off by"),
+    ("grad_bias", "grad_bias is off by"), ("running_mean", "running_mean is off by"),
+    ("running_var", "running_var is off by"),
+])
+def test_a_block_with_another_result_is_refused(monkeypatch, name, message):
+    layers = BlockContest._layers
+
+    def altered(self, *args, **arguments):
+        rival = layers(self, *args, **arguments)
+        return rival._replace(results=lambda: {**rival.results(), name: rival.results()[name] / 2})
+
+    monkeypatch.setattr(BlockContest, "_layers", altered)
+    (row,) = measure.measure(BlockContest((100, 50)), plan())
+    assert message in row["refused"]["textbook"] and "textbook" not in row["seconds"]
+
+
+@pytest.mark.parametrize(("forward", "backward", "message"), [
+    (0.0, True, "of 158 elements, not about 126"),
+    (0.6, True, "of 158 elements, not about 126"),
+    (0.2, False, "grad_x is off by"),
+])
+def test_a_block_with_other_dropout_is_refused(monkeypatch, forward, backward, message):
+    class Altered(nn.Dropout):
+        def forward(self, x):
+            own, self.p = self.p, self.p and forward
+            y, self.p = super().forward(x), own
+            return y
+
+        def backward(self, grad_y, accumulate=False):
+            return super().backward(grad_y, accumulate) if backward or not self.p else grad_y
+
+    monkeypatch.setattr(contests.nn, "Dropout", Altered)
+    (row,) = measure.measure(BlockContest((100, 50)), plan())
+    assert message in row["refused"]["textbook"]
+
+
 @pytest.mark.parametrize("other", [{"lr": 2e-3}, {"eps": 1e-2}])
 def test_another_training_step_is_refused(monkeypatch, other):
     ours = training.TrainingStep.ours
@@ -436,6 +482,7 @@ def test_quick_report_names_every_kernel(capsys, monkeypatch):
     assert bench("--quick") == 0
     out = capsys.readouterr().out
     assert native.isa() in out and np.__version__ in out and "optim.Adam.step" in out and "tiny" in out
+    assert "BatchNorm ReLU Dropout" in out
     assert all(case.name in out for case in CASES)
 
 
@@ -447,6 +494,7 @@ def test_a_full_run_has_the_sizes_of_the_cases():
     assert {1 << 10, 1 << 16, 1 << 26} <= sizes
     assert {contest.work.name for contest in work if isinstance(contest, TrainingContest)} >= {
         "tiny", "mlp", "wide", "tabular"}
+    assert {contest.shape for contest in work if isinstance(contest, BlockContest)} >= {(128, 256), (1024, 512)}
 
 
 def test_selection(tmp_path):
@@ -471,8 +519,9 @@ def test_threads_are_the_workers_alone(tmp_path):
     assert native.get_num_threads() == before
 
 
-def test_load_is_measured_beside_quiet(tmp_path, capsys):
-    rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "100", "--busy", "1")
+@pytest.mark.parametrize("busy", ["1", "0,1", "1,0"])
+def test_load_is_measured_beside_quiet(tmp_path, capsys, busy):
+    rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "100", "--busy", busy)
     assert [row["busy"] for row in rows] == [0, 1]
     assert "load" in capsys.readouterr().out
 
@@ -521,7 +570,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
     (["--sizes", "64,"], "'' is not an integer from 1"),
     (["--sizes", str(2**51)], "from 1 to 2^50"),
     (["--threads", "1,0"], "'0' is not an integer from 1"),
-    (["--busy", "0"], "'0' is not an integer from 1"),
+    (["--busy", "0,-1"], "'-1' is not an integer from 1"),
     (["--peers", "torch,tensorflow"], "'tensorflow' is none of torch, jax"),
     (["--json", "no/such/folder/bench.json"], "there is no folder no/such/folder"),
     (["--json", "."], ". is a folder, not a file"),
@@ -544,7 +593,7 @@ def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monk
 @pytest.mark.parametrize(("options", "message"), [
     (["--from", "{}", "adam_step", "--quick"], "--from measures nothing and cannot be combined with KERNEL, --quick"),
     (["--from", "{}", "--json", "other.json"], "cannot be combined with --json"),
-    (["training_step", "--dtypes", "float64"], "nothing to measure: training steps are float32 only"),
+    (["training_step", "--dtypes", "float64"], "nothing to measure: blocks and training steps are float32 only"),
     (["--compare", "{}", "{}", "--markdown"], "--compare measures nothing and cannot be combined with --markdown"),
 ])
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, message):

@@ -7,13 +7,14 @@ import pytest
 
 from onepass.bench import peers
 from onepass.bench.cases import CASES, find
-from onepass.bench.contests import OPTIMIZERS, KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.contests import OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
 from onepass.bench.rivals import Unsupported
 from onepass.bench.training import TRAINING_STEPS
 
 KERNELS = [KernelContest(case, size, dtype)
            for case in CASES for dtype in ("float32", "float64") for size in (70, 1003)]
 KERNELS += [SmallTensorsContest(find(name), 16, "float32") for name in OPTIMIZERS]
+BLOCKS = [BlockContest(shape) for shape in ((70, 30), (40, 6, 5, 3))]
 
 
 def each_peer(**work):
@@ -44,7 +45,7 @@ def one_thread(request):
     peers.load(peer).configure(1)
 
 
-@each_peer(**{f"{c.row['case']} {c.row['shape']} {c.dtype}": c for c in KERNELS})
+@each_peer(**{f"{c.row['case']} {c.row['shape']} {c.dtype}": c for c in [*KERNELS, *BLOCKS]})
 def test_a_peer_computes_what_the_kernel_does(peer, contest):
     for label in labels_of(peer, contest):
         contest.check(peer, label)
@@ -58,11 +59,11 @@ def test_a_peer_takes_the_same_training_step(peer, contest):
 
 @each_peer(all=None)
 def test_a_peer_does_a_good_part_of_the_work(peer, contest):
-    supported = {name for name in ("adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step")
+    supported = {name for name in ("adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step")
                  if hasattr(peers.load(peer), name)}
     assert supported == {
-        "torch": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step"},
-        "jax": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "training_step"},
+        "torch": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step"},
+        "jax": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step"},
         "sklearn": {"training_step"},
         "numba": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward"},
     }[peer]

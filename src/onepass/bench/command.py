@@ -11,12 +11,12 @@ from pathlib import Path
 from .. import native
 from . import machine, peers, results
 from .cases import CASES, find
-from .contests import OPTIMIZERS, KernelContest, SmallTensorsContest, TrainingContest
+from .contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
 from .measure import Plan
 from .training import TRAINING_STEPS
 from .worker import MEMORY, Worker
 
-KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "training_step"]
+KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "block", "training_step"]
 DTYPES = ["float32", "float64"]
 BUDGET, QUICK_BUDGET = 3.0, 0.3  # seconds a row
 # All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
@@ -33,7 +33,7 @@ def add_arguments(parser):
     add("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
         help=f"what to time, all if nothing is named: {', '.join(KERNELS)}")
     add("--sizes", type=_list_of(_positive), metavar="N,...",
-        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation); small tensors and "
+        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation); small tensors, blocks and "
         "training steps have sizes of their own")
     add("--dtypes", type=_list_of(_one_of(DTYPES)), metavar="TYPE,...",
         help="float32 (the default), float64 or both")
@@ -42,7 +42,8 @@ def add_arguments(parser):
         help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
     add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(peers.NAMES)}")
-    add("--busy", type=_cpus, metavar="N", help="measure once more while other processes keep N CPUs busy")
+    add("--busy", type=_list_of(_cpus), metavar="N,...",
+        help="measure once more while other processes keep N CPUs busy; with --threads 1,2, for one thread and two")
     add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute without peers")
     add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
     add("--markdown", action="store_true", help="print the tables as Markdown")
@@ -83,7 +84,7 @@ def run(args):
             print(f"onepass: error: --threads {problem}", file=sys.stderr)
             return 2
         if not contests(args):
-            print("onepass: error: nothing to measure: training steps are float32 only", file=sys.stderr)
+            print("onepass: error: nothing to measure: blocks and training steps are float32 only", file=sys.stderr)
             return 2
         finished, data = _measure(args)
     if args.markdown:
@@ -126,6 +127,8 @@ def contests(args):
     for name in OPTIMIZERS:
         if find(name).kernel in chosen:
             found += [SmallTensorsContest(find(name), size, dtype) for dtype in args.dtypes for size in SMALL_SIZES]
+    if "block" in chosen and "float32" in args.dtypes:
+        found += map(BlockContest, BLOCKS)
     if "training_step" in chosen and "float32" in args.dtypes:
         steps = [step for step in TRAINING_STEPS if step.name in QUICK_STEPS or not args.quick]
         found += map(TrainingContest, steps)
@@ -138,7 +141,7 @@ def _measure(args):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     isas = {None: [native.isa()], "all": native.isas()}.get(args.isa, [args.isa])
-    busy = (0, args.busy) if args.busy else (0,)
+    busy = tuple(dict.fromkeys([0, *(args.busy or [])]))
     budget = QUICK_BUDGET if args.quick else BUDGET
     work = contests(args)
     data = {"onepass_bench": results.FORMAT, "machine": {**machine.describe(), "memory": MEMORY}, "versions": {},
@@ -206,7 +209,7 @@ def _positive(text):
 
 def _cpus(text):
     cpus = machine.describe()["cpus"]
-    if _positive(text) > cpus:
+    if text != "0" and _positive(text) > cpus:
         raise argparse.ArgumentTypeError(f"{text} is more than the {cpus} CPUs there are")
     return int(text)
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .. import native, optim
+from .. import native, nn, optim
 from . import peers, textbook
-from .cases import Case, arrays, merge
+from .cases import IMAGES, Case, arrays, find, merge
 from .machine import l2_bytes
 from .places import apart
-from .rivals import check_kernel, check_training, check_training_dropout, keeping
+from .rivals import Rival, check_block, check_kernel, check_training, check_training_dropout, keeping
 from .training import TrainingStep
 
 TRIAL = 1 << 16  # elements on which rivals are checked
+BLOCKS = (128, 256), (1024, 512), IMAGES[1]
 OPTIMIZERS = {
     "sgd_step momentum": functools.partial(optim.SGD, momentum=0.9, dampening=0.9),
     "rmsprop_step": functools.partial(optim.RMSProp, eps=1e-3),
@@ -48,39 +49,22 @@ class KernelContest:
     @property
     def trial(self):
         size = self.size
-        if isinstance(size, tuple):
-            rows = max(2, size[0] * TRIAL // math.prod(size))
-            return replace(self, size=(min(size[0], rows), *size[1:]))
-        return replace(self, size=max(min(size, TRIAL), 1024))
+        return replace(self, size=_fewer(size) if isinstance(size, tuple) else max(min(size, TRIAL), 1024))
 
     def arguments(self):
         return apart(self._make(self.case.steady_arguments, seed=0))
 
     def describe(self, arguments):
         """What the arrays add to the row."""
-        first, cache = arrays(arguments)[0], l2_bytes()
-        passed = sum(array.nbytes * times for reads, updates, writes in self.case.passes(arguments)
-                     for times, group in ((1, reads), (2, updates), (1, writes)) for array in group)
-        hot = cache and sum(array.nbytes for array in arrays(arguments)) <= cache
-        return {"shape": list(first.shape), "elements": first.size, "bytes": passed, "hot": hot}
+        first = arrays(arguments)[0]
+        return {"shape": list(first.shape), "elements": first.size,
+                **_traffic(self.case.passes(arguments), arrays(arguments))}
 
     def ours(self, arguments):
         return functools.partial(getattr(native, self.case.kernel), **arguments)
 
     def limits(self, arguments):
-        *earlier, last = self.case.passes(arguments)
-        kinds = {"stream": functools.partial(native.stream, *last)}
-        if last[2] and last[2][0].nbytes > (l2_bytes() or 0):
-            kinds["stream nontemporal"] = functools.partial(native.stream, *last, nontemporal=True)
-        if not earlier:
-            return kinds
-
-        def in_passes(kind):
-            for each in earlier:
-                native.stream(*each)
-            kind()
-
-        return {name: functools.partial(in_passes, kind) for name, kind in kinds.items()}
+        return _streams(self.case.passes(arguments))
 
     def rivals(self, source, arguments):
         # The arrays are shared, so that all find the same memory; the lists are not, since some put
@@ -133,6 +117,80 @@ class SmallTensorsContest(KernelContest):
 
 
 @dataclass(frozen=True)
+class BlockContest:
+    """Batch normalisation, ReLU and dropout of `p` in a Sequential: forward, and backward of a given gradient."""
+
+    shape: tuple
+    p: float = 0.2
+
+    in_numpy = ("textbook",)
+    dtype = "float32"
+
+    @property
+    def row(self):
+        return {"case": "BatchNorm ReLU Dropout", "group": "fused", "shape": list(self.shape),
+                "elements": math.prod(self.shape), "dtype": self.dtype}
+
+    @property
+    def trial(self):
+        return replace(self, shape=_fewer(self.shape))
+
+    def arguments(self):
+        rng = np.random.default_rng(0)
+        x, grad_y = (rng.standard_normal(self.shape, dtype=np.float32) for _ in range(2))
+        weight, bias = rng.standard_normal((2, self.shape[1]), dtype=np.float32)
+        x = 2 * x + 1  # other statistics than those that a layer begins with
+        return apart({"x": x, "grad_y": grad_y, "weight": weight, "bias": bias})
+
+    def describe(self, arguments):
+        passes = self._passes(arguments)
+        return _traffic(passes, [array for one in passes for group in one for array in group])
+
+    def ours(self, arguments):
+        return self._layers(native, **arguments).run
+
+    def limits(self, arguments):
+        return _streams(self._passes(arguments))
+
+    def rivals(self, source, arguments):
+        if source in self.in_numpy:
+            return {source: self._layers(textbook, **arguments)}
+        return peers.rivals(source, "block", **arguments, p=self.p)
+
+    def check(self, source, label):
+        for p in dict.fromkeys((0.0, self.p)):
+            contest, arguments = replace(self, p=p), self.arguments()
+            norm = self._norm(arguments["weight"], arguments["bias"])
+            check_block(contest.rivals(source, arguments)[label], norm, p, arguments["x"], arguments["grad_y"])
+
+    def _layers(self, backend, x, grad_y, weight, bias):
+        norm = self._norm(weight, bias)
+        net, last = nn.Sequential(norm, nn.ReLU(), nn.Dropout(self.p, rng=0)).set_backend(backend), {}
+
+        def run():
+            last["y"] = net.forward(x)
+            last["grad_x"] = net.backward(grad_y)
+
+        def results():
+            names = "grad_weight", "grad_bias", "running_mean", "running_var"
+            return last | {name: getattr(norm, name) for name in names}
+
+        return Rival(run, results)
+
+    def _norm(self, weight, bias):
+        norm = (nn.BatchNorm1d if len(self.shape) == 2 else nn.BatchNorm2d)(self.shape[1])
+        norm.weight[...], norm.bias[...] = weight, bias
+        return norm
+
+    def _passes(self, arguments):
+        x, grad_y = arguments["x"], arguments["grad_y"]
+        of_each = {"forward": {"x": x}, "backward": {"x": x, "grad_y": grad_y}}
+        return [one for name, reads in of_each.items()
+                for one in find(f"batch_norm_relu_dropout_{name} p=0.2").passes(
+                    reads | {"axis": 1, "out": np.empty_like(x)})]
+
+
+@dataclass(frozen=True)
 class TrainingContest:
     """One whole training step of a small net."""
 
@@ -180,3 +238,28 @@ class TrainingContest:
         if self.work.dropout:
             arguments = self.arguments()
             check_training_dropout(self.work.ours(*arguments, native), self.rivals(source, arguments)[label])
+
+
+def _fewer(shape):
+    """The shape with as few rows as the check of a rival needs."""
+    return min(shape[0], max(2, shape[0] * TRIAL // math.prod(shape))), *shape[1:]
+
+
+def _traffic(passes, touched):
+    """The bytes of all passes, and whether the arrays that are touched fit together in the L2 cache."""
+    passed = sum(array.nbytes * times for reads, updates, writes in passes
+                 for times, group in ((1, reads), (2, updates), (1, writes)) for array in group)
+    cache, distinct = l2_bytes(), {id(array): array.nbytes for array in touched}
+    return {"bytes": passed, "hot": cache and sum(distinct.values()) <= cache}
+
+
+def _streams(passes):
+    """Plain loops over the memory of some passes, {name: call}; around the cache where it cannot hold what is written."""
+    def stream(**options):
+        for one in passes:
+            native.stream(*one, **options if one[2] else {})
+
+    kinds = {"stream": stream}
+    if any(writes and writes[0].nbytes > (l2_bytes() or 0) for _, _, writes in passes):
+        kinds["stream nontemporal"] = functools.partial(stream, nontemporal=True)
+    return kinds

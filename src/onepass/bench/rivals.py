@@ -23,8 +23,8 @@ class Rival(NamedTuple):
     run : does the work once; it is what is timed, and returns when all is done
     results : () -> dict of what the runs so far have come to, NumPy arrays or lists of them, by the
         names of `onepass.reference`: the lists of a step's arguments; the "norm" of gradients; "y" or
-        "grad_x", "running_mean", "running_var", "grad_weight", "grad_bias" of a layer; "loss" and "params"
-        of a training step
+        "grad_x", "running_mean", "running_var", "grad_weight", "grad_bias" of a layer or block; "loss" and
+        "params" of a training step
     """
 
     run: Callable
@@ -88,6 +88,28 @@ def check_training_dropout(ours, rival, runs=400):
     if not (same_spread and abs(other_mean - mean) < 5 * mean_error * max(spread, other_spread)):
         raise Refused(f"the loss under dropout is {other_mean:.4g} +- {other_spread:.2g}, "
                       f"not {mean:.4g} +- {spread:.2g}")
+
+
+def check_block(rival, norm, p, x, grad_y):
+    """Refused unless batch normalisation, ReLU and dropout of `p` are right, forward and backward, in two runs.
+
+    rival : without a run so far
+    norm : onepass's layer of the normalisation alone. Whichever elements dropout kept, the gradients must be
+        those of the output.
+    """
+    y = np.maximum(norm.forward(x), 0)
+    if p:
+        _check_dropout(y, p, rival)
+    else:
+        rival.run()
+        rival.run()
+        _check({"y": y}, rival.results(), {}, TOLERANCE[x.dtype.name])
+    found = rival.results()
+    norm.forward(x)
+    grad_x = norm.backward(np.where(found["y"] != 0, grad_y / x.dtype.type(1 - p), x.dtype.type(0)))
+    names = "grad_weight", "grad_bias", "running_mean", "running_var"
+    expected = {"grad_x": grad_x} | {name: getattr(norm, name) for name in names}
+    _check(expected, found, {}, TOLERANCE[x.dtype.name])
 
 
 def _named(kernel, arguments, result):

@@ -159,6 +159,27 @@ def activation_backward(grad_y, y, *, function, grad_bias, out):
     return _rival(backward, [_device(out), _device(grad_bias)], [_device(grad_y), _device(y)], ("grad_x", "grad_bias"))
 
 
+def block(x, grad_y, weight, bias, p):
+    axes, shape = layout(x, 1)
+
+    def both(y, grad_x, grad_weight, grad_bias, running_mean, running_var, key, x, grad_y, weight, bias):
+        key, own = jax.random.split(key)
+
+        def forward(x, weight, bias):
+            y, *running = _batch_norm(x, weight, bias, running_mean, running_var, axes, shape, 0.1, 1e-5)[:3]
+            y = jax.nn.relu(y)
+            return (_dropout(own, y, p)[0] if p else y), running
+
+        y, backward, running = jax.vjp(forward, x, weight, bias, has_aux=True)
+        return y, *backward(grad_y), *running, key
+
+    state = [_device(array) for array in (x, x, weight, bias)]
+    state += [jnp.zeros(weight.shape), jnp.ones(weight.shape), jax.random.key(0)]
+    fixed = [_device(array) for array in (x, grad_y, weight, bias)]
+    names = "y", "grad_x", "grad_weight", "grad_bias", "running_mean", "running_var"
+    return _rival(both, state, fixed, names)
+
+
 def training_step(work, params, x, y):
     optimizer = optax.adam(work.lr, *work.betas, eps=work.eps)
 

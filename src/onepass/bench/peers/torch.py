@@ -203,6 +203,29 @@ def activation_backward(*, grad_y, y, function, grad_bias, out):
     return _rival(run, {name: array for name, array in named.items() if array is not None})
 
 
+def block(x, grad_y, weight, bias, p):
+    norm = (nn.BatchNorm1d if x.ndim == 2 else nn.BatchNorm2d)(x.shape[1])
+    net, last = nn.Sequential(norm, nn.ReLU(), nn.Dropout(p)), [None]
+    x, grad_y, weight, bias = _shared(x, grad_y, weight, bias)
+    x.requires_grad_()
+    with torch.no_grad():
+        norm.weight.copy_(weight)
+        norm.bias.copy_(bias)
+
+    def run():
+        x.grad = None
+        net.zero_grad()
+        last[0] = net(x)
+        last[0].backward(grad_y)
+
+    def results():
+        found = {"y": last[0].detach(), "grad_x": x.grad, "grad_weight": norm.weight.grad, "grad_bias": norm.bias.grad,
+                 "running_mean": norm.running_mean, "running_var": norm.running_var}
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    return {"torch": Rival(run, results)}
+
+
 def training_step(work, params, x, y):
     x, y = _shared(x, y)
     return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
