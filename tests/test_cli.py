@@ -58,6 +58,14 @@ def test_info(capsys):
     assert code == 0
     for word in (onepass.__version__, onepass.native.isa(), np.__version__, "BLAS", "Python"):
         assert word in out
+    assert re.search(r"^import +\d+\.\d ms beyond NumPy's$", out, re.M)
+
+
+def test_the_reference_is_imported_when_it_is_first_needed():
+    script = ("import sys, onepass; before = 'onepass.reference' in sys.modules;"
+              "print(before, onepass.reference.adam_step.__module__, hasattr(onepass, 'no_such_name'))")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("False onepass.reference.adam False\n", "")
 
 
 def test_module_runs_without_the_extras():

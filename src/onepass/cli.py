@@ -5,6 +5,8 @@ import contextlib
 import importlib
 import math
 import platform
+import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -148,10 +150,20 @@ def _info(args):
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "NumPy": np.__version__,
         "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}",
+        "import": f"{_import_seconds() * 1e3:.1f} ms beyond NumPy's",
     }
     for name, value in rows.items():
         print(f"{name:<18}{value}")
     return 0
+
+
+def _import_seconds(runs=5):
+    """What importing onepass takes where NumPy is imported already: the median of fresh processes."""
+    code = ("import time, numpy; start = time.perf_counter(); import onepass; "
+            "print(time.perf_counter() - start)")
+    command = [sys.executable, "-P", "-c", code]
+    return statistics.median(
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(runs))
 
 
 def _train(args):
