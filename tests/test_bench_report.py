@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from made_up_runs import PEERS, failed, make_row, make_run, make_step
+from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 from rich.console import Console
 
 from onepass.bench import report
@@ -88,6 +88,27 @@ def test_under_load_each_rival_is_compared_with_itself():
     assert load == [{"case": "adam_step", "shape": "1 Mi", "native": "1.50x", "NumPy": "1.00x"}]
     text = printed(make_run(make_row(), busy))
     assert "Under load" in text and "with 1 of the CPUs kept busy" in text
+
+
+def test_several_threads_are_compared_with_one_on_a_quiet_machine():
+    one, two = make_row(), make_row(seconds=SECONDS | {"native": 1.25e-3}, threads=2)
+    loaded = [make_row(seconds={"native": seconds}, threads=n, busy=1) for n, seconds in ((1, 3e-3), (2, 2.5e-3))]
+    main, load = tables(make_run(one, two, *loaded))
+    assert [row["vs 1 thread"] for row in main] == ["", "1.60x"]
+    assert [row["native of 1 thread"] for row in load] == ["", "1.25x"]
+    assert [row["native"] for row in load] == ["1.50x", "2.00x"]
+    text = printed(make_run(one, two, *loaded), width=200)
+    assert "\n1 thread: " in text and "\nnative of 1 thread: " in text
+
+
+@pytest.mark.parametrize("rows", [
+    [make_row(), make_row(busy=1)],
+    [make_row(threads=2), make_row(threads=2, busy=1)],
+    [make_row(), make_row("sgd_step", threads=2), make_row("sgd_step", threads=2, busy=1)],
+    [failed(make_row()), make_row(threads=2), make_row(threads=2, busy=1)],
+], ids=["one thread", "two threads", "another case", "one thread failed"])
+def test_without_a_measurement_on_one_thread_threads_are_not_compared(rows):
+    assert not {"vs 1 thread", "native of 1 thread"} & {name for table in tables(make_run(*rows)) for name in table[0]}
 
 
 def test_a_failed_row_says_so():

@@ -13,16 +13,18 @@ NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": 
 LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
 # What a narrow terminal does without, the first first.
 DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
-LOADED = "Under load"
+LOADED, OF_ONE = "Under load", "native of 1 thread"
 ERROR_WIDTH = 16  # an error stands in native's column, in as many lines as it takes
-ROUGH, SMALL = "~", "optim"
+ROUGH, SMALL, BLOCK = "~", "optim", "BatchNorm ReLU Dropout"
 LEGEND = {
     "NumPy": "the formula as the paper has it, in NumPy with temporary arrays; time per call",
     "native": "the C kernels; time per call, and for a training step onepass's layers and optimizer on them",
     "+-": "half the distance between the quartiles of native's rounds, as a share of their median",
     ROUGH: "something else used the CPU in nearly all rounds, so that the row is rough",
     SMALL: "a whole step of the optimizer class over ten tensors of 16 or 1000 elements",
+    BLOCK: "a Sequential of these layers, forward and backward of a given gradient; PyTorch's modules with autograd",
     "vs": "time of that rival divided by native's: above 1x native is faster",
+    "1 thread": "native alone on one thread, measured in another process",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
     "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix products "
@@ -176,7 +178,7 @@ def _tables(run):
     for group in dict.fromkeys([*GROUPS, *(row["group"] for row in quiet)]):
         of_group = [row for row in quiet if row["group"] == group]
         if of_group:
-            tables.append((group[0].upper() + group[1:], _columns(of_group, settings)))
+            tables.append((group[0].upper() + group[1:], _columns(of_group, quiet, settings)))
     busy = [row for row in rows if row["busy"]]
     if busy:
         settings += ["busy"] * (fixed(busy, "busy") is None)
@@ -184,13 +186,20 @@ def _tables(run):
     return tables
 
 
-def _columns(rows, settings):
+def _columns(rows, quiet, settings):
+    partners = {key(row): row for row in quiet}
+
+    def gain(row):
+        alone, together = _one_thread(row, partners), median(row, "native")
+        return ratio_text(alone / together if alone and together else None)
+
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns |= {
         "NumPy": lambda row: time_text(median(row, "textbook")),
         "native": lambda row: row.get("error") or ROUGH * (not is_quiet(row)) + time_text(median(row, "native")),
         "+-": lambda row: percent_text(spread(row)),
+        "vs 1 thread": gain,
     }
     for rival in rivals(*rows):
         columns[f"vs {label(rival)}"] = lambda row, rival=rival: ratio_text((ratio(row, rival) or [None])[0])
@@ -203,14 +212,23 @@ def _load_columns(busy, quiet, settings):
     partners = {key(row): row for row in quiet}
 
     def slowdown(row, rival):
-        alone, loaded = median(partners.get(key(row | {"busy": 0}), {}), rival), median(row, rival)
+        return multiple(row, rival, median(partners.get(key(row | {"busy": 0}), {}), rival))
+
+    def multiple(row, rival, alone):
+        loaded = median(row, rival)
         return ratio_text(loaded / alone if loaded and alone else None)
 
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns["native"] = lambda row: row.get("error") or slowdown(row, "native")
+    columns[OF_ONE] = lambda row: multiple(row, "native", _one_thread(row, partners))
     columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in rivals(*busy)}
     return _filled(columns, busy)
+
+
+def _one_thread(row, quiet):
+    """Native's median on one thread and a quiet machine, for a row with several; None where it was not measured."""
+    return median(quiet.get(key(row | {"threads": 1, "busy": 0}), {}), "native") if row["threads"] > 1 else None
 
 
 def _filled(columns, rows):
@@ -275,12 +293,15 @@ def _legend(run):
     headings = {heading.removeprefix("vs ") for columns in tables.values() for heading in columns}
     headings |= {"vs", "foreach"} if "torch foreach" in headings else {"vs"}
     texts = [cell for columns in tables.values() for name in ("case", "native") for cell in columns.get(name, [])]
-    headings |= {mark for mark in (ROUGH, SMALL) if any(text.startswith(mark) for text in texts)}
+    headings |= {mark for mark in (ROUGH, SMALL, BLOCK) if any(text.startswith(mark) for text in texts)}
     lines = [f"{name}: {text}." for name, text in LEGEND.items() if name in headings]
     if loaded:
         busy = sorted({row["busy"] for row in run["rows"]} - {0})
         lines.append(f"{LOADED}: each one's time with {' or '.join(map(str, busy))} of the CPUs kept busy by "
                      "another process, divided by its own time without.")
+        if OF_ONE in loaded:
+            lines.append(f"{OF_ONE}: native's time with these threads and CPUs kept busy, divided by its time on one "
+                         "thread without.")
     return lines
 
 
