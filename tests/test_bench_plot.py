@@ -105,6 +105,14 @@ def test_each_training_step_has_a_panel_and_each_thread_count_a_group():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["1 thread", "2 threads"]
 
 
+@pytest.mark.parametrize("group", plot.FEW_SIZES)
+def test_groups_with_few_sizes_have_a_picture_with_a_panel_for_each_case(group):
+    rows = [make_row(case, shape, group=group) for case in "ab" for shape in ([1 << 16], [128, 256])]
+    (name, figure), = figures(*rows).items()
+    assert name == group and [axes.get_title() for axes in figure.axes] == ["a", "b"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["128x256", "64 Ki elements"]
+
+
 def test_load_is_each_rivals_own_slow_down():
     busy = make_row(seconds={"native": 3e-3, "textbook": 24e-3, "torch": 1e-3}, busy=1)
     (axes,) = figures(make_row(), busy)["load-optimizers"].axes

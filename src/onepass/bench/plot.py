@@ -1,4 +1,4 @@
-"""Pictures of a run: speed over size, bars of batch norm and training steps, slow-down under load."""
+"""Pictures of a run: speed over size, bars where there are few sizes, slow-down under load."""
 
 import re
 from pathlib import Path
@@ -25,6 +25,7 @@ MARK = {"color": "#444444", "linestyle": "--", "linewidth": 1.5,
 TITLE = {"fontweight": "bold", "x": 0.01, "horizontalalignment": "left"}
 SPEED = "speed (Gelement/s)"
 STREAM = "streaming the same bytes"
+FEW_SIZES = "fused", "activations", "losses"  # a picture of each group
 CUT = 25  # times native's longest bar: beyond, native's could not be seen
 
 
@@ -49,19 +50,23 @@ def _figures(run):
     measured = [row for row in ordered(run["rows"]) if "native" in row.get("seconds", {})]
     quiet = [row for row in measured if not row["busy"]]
     settings = [name for name in ("dtype", "isa") if fixed(quiet, name) is None]
-    tensors, steps = {}, {}
+    tensors, steps, few_sizes = {}, {}, {}
     for words, rows in _grouped(quiet, lambda row: (row["case"], *(row[name] for name in settings))):
         title = " ".join(words)
         flat = [row for row in rows if len(row["shape"]) == 1]
         if rows[0]["group"] == "training steps":
             steps[f"{title}: {shape_text(rows[0])}"] = rows
         elif rows[0]["group"] == "batch norm":
-            yield _file_name(title), _speed_bars(title, rows)
+            yield _file_name(title), _speed_bars(title, {"": rows})
+        elif rows[0]["group"] in FEW_SIZES:
+            few_sizes.setdefault(rows[0]["group"], {})[title] = rows
         elif flat:
             several = len({row["elements"] for row in flat}) > 1
-            yield _file_name(title), (_curves if several else _speed_bars)(title, flat)
+            yield _file_name(title), _curves(title, flat) if several else _speed_bars(title, {"": flat})
         if rows[0]["group"] == "optimizers" and len(flat) < len(rows):
             tensors[title] = [row for row in rows if row not in flat]
+    for group, cases in few_sizes.items():
+        yield _file_name(group), _speed_bars(group.capitalize(), cases)
     if tensors:
         yield "small-tensors", _time_bars("Optimizer step over many small tensors", tensors, STREAM)
     if steps:
@@ -160,8 +165,8 @@ def _over_threads(axes, rows, threads):
     axes.legend(fontsize="small", loc="best")
 
 
-def _speed_bars(title, rows):
-    return _bars(f"{title}: speed (higher is better)", {"": rows}, _speed, SPEED, "{:.3g}".format, STREAM)
+def _speed_bars(title, panels):
+    return _bars(f"{title}: speed (higher is better)", panels, _speed, SPEED, "{:.3g}".format, STREAM)
 
 
 def _time_bars(title, panels, limited):
