@@ -76,7 +76,8 @@ def test_a_block_is_measured(shape, passes):
     (row,) = measure.measure(BlockContest(shape), plan())
     assert row["shape"] == [*shape] and not row["refused"] and not row["left_out"]
     assert set(row["seconds"]) == {"native", "textbook", "stream"}
-    assert row["bytes"] == 4 * math.prod(shape) * passes and row["hot"] in (True, None)  # the system may not tell its L2
+    assert row["bytes"] == 4 * math.prod(shape) * passes
+    assert row["hot"] in (True, None)  # not every system tells its L2
 
 
 def test_a_training_step_is_measured():

@@ -59,8 +59,8 @@ def test_a_peer_takes_the_same_training_step(peer, contest):
 
 @each_peer(all=None)
 def test_a_peer_does_a_good_part_of_the_work(peer, contest):
-    supported = {name for name in ("adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step")
-                 if hasattr(peers.load(peer), name)}
+    some = "adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step"
+    supported = {name for name in some if hasattr(peers.load(peer), name)}
     assert supported == {
         "torch": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step"},
         "jax": {"adam_step", "grad_norm", "batch_norm_forward", "dropout_forward", "block", "training_step"},

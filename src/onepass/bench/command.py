@@ -33,8 +33,8 @@ def add_arguments(parser):
     add("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
         help=f"what to time, all if nothing is named: {', '.join(KERNELS)}")
     add("--sizes", type=_list_of(_positive), metavar="N,...",
-        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation); small tensors, blocks and "
-        "training steps have sizes of their own")
+        help="numbers of elements (1 Ki to 64 Mi, and typical shapes for batch normalisation); small tensors, blocks "
+        "and training steps have sizes of their own")
     add("--dtypes", type=_list_of(_one_of(DTYPES)), metavar="TYPE,...",
         help="float32 (the default), float64 or both")
     add("--threads", type=_list_of(_positive), metavar="N,...", help="for all rivals alike (1)")

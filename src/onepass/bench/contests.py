@@ -254,7 +254,7 @@ def _traffic(passes, touched):
 
 
 def _streams(passes):
-    """Plain loops over the memory of some passes, {name: call}; around the cache where it cannot hold what is written."""
+    """Plain loops over the memory of some passes, {name: call}; around the cache, too, if it cannot hold a result."""
     def stream(**options):
         for one in passes:
             native.stream(*one, **options if one[2] else {})

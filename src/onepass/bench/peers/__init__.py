@@ -1,8 +1,8 @@
 """The rivals from other libraries, one module each, named after the library that it needs.
 
 A module holds functions named like the kernels, that take the kernels' arguments, `block` (x, grad_y,
-weight, bias, p) and `training_step` (work, params, x, y); they return {label: Rival}, or raise Unsupported. `configure(threads)` is called first, and
-`versions()` says what is installed.
+weight, bias, p) and `training_step` (work, params, x, y); they return {label: Rival}, or raise Unsupported.
+`configure(threads)` is called first, and `versions()` says what is installed.
 """
 
 import importlib
