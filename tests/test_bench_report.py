@@ -6,7 +6,7 @@ import pytest
 from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 from rich.console import Console
 
-from onepass.bench import report
+from onepass.bench import report, texts
 
 STEP = make_step()
 
@@ -70,7 +70,7 @@ def test_rows_of_a_case_stand_together_by_size():
     ([1 << 36], "64 Gi"), ([64, 1024], "64x1024"), ([0], "0"),
 ])
 def test_shapes(shape, text):
-    assert report.shape_text(make_row(shape=shape)) == text
+    assert texts.shape_text(make_row(shape=shape)) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -78,7 +78,7 @@ def test_shapes(shape, text):
     (4567, "4567 s"), (None, ""),
 ])
 def test_times(seconds, text):
-    assert report.time_text(seconds) == text
+    assert texts.time_text(seconds) == text
 
 
 def test_under_load_each_rival_is_compared_with_itself():

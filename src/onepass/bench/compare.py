@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .report import few, percent_text, row_text
 from .results import is_quiet, key, limits, ratio, rivals, share_of_limit
+from .texts import few, percent_text, row_text
 
 SIGMAS = 6  # of noise that a change must exceed; noise has outliers
 # What the change of one row, quiet or not, and the median of any number, must exceed in any case.

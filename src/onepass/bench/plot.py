@@ -11,8 +11,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..train import replacing
-from .report import fixed, label, machine_line, ordered, ratio_text, shape_text, time_text
 from .results import RIVALS, key, limit, median, rivals
+from .texts import fixed, label, machine_line, ordered, ratio_text, shape_text, time_text
 
 # Colours that are told apart with any kind of colour vision; each line has a marker of its own as well.
 COLORS = dict(zip(["native", *RIVALS], [
