@@ -18,7 +18,7 @@ from .worker import MEMORY, Worker
 
 KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "block", "training_step"]
 DTYPES = ["float32", "float64"]
-BUDGET, QUICK_BUDGET = 3.0, 0.2  # seconds a row
+BUDGET, QUICK_BUDGET = 2.0, 0.2  # seconds a row
 # All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
 # happen to lie makes a difference of several percent. Large arrays take long enough in themselves.
 SWEEPS, LARGE = 5, 1 << 22
