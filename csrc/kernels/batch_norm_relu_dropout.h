@@ -6,39 +6,72 @@
  *
  * To the bytes per element of batch normalisation comes the mask's bit. */
 
-/* n < 32 elements of one word of the mask, of which other threads may hold the rest. */
-INLINE void TYPED(finish_part)(const batch_norm_args *a, real *y, ptrdiff_t first, ptrdiff_t n, real scale, bool relu,
-                               bool dropout)
+/* 32 bits of the mask from bit `shift` of its first word on, of which `n` are asked for. */
+INLINE uint32_t TYPED(unaligned_word)(const uint32_t *mask, uint32_t shift, ptrdiff_t n)
 {
-    uint32_t shift = (uint32_t)(first % 32), own = (((uint32_t)1 << n) - 1) << shift;
-    uint32_t *shared = a->mask ? a->mask + first / 32 : NULL;
-    uint32_t word = shared ? __atomic_load_n(shared, __ATOMIC_RELAXED) >> shift : 0xFFFFFFFF;
-    real part[32] = {0};
-    memcpy(part, y, (size_t)n * sizeof *y);
-    word = TYPED(forward_word)(part, NULL, part, word, scale, relu, dropout);
-    memcpy(y, part, (size_t)n * sizeof *y);
-    if (shared && relu)
-        __atomic_fetch_and(shared, word << shift | ~own, __ATOMIC_RELAXED);
+    uint32_t first = __atomic_load_n(mask, __ATOMIC_RELAXED) >> shift;
+    if ((ptrdiff_t)shift + n <= 32)
+        return first;
+    return first | __atomic_load_n(mask + 1, __ATOMIC_RELAXED) << (32 - shift);
 }
 
-/* `relu` and `dropout` are constants. */
+/* ReLU and dropout of the 32 elements y, whose bits in the mask begin with number `bit`; the bits to be cleared are
+ * added to `zeros`. */
+INLINE void TYPED(finish_word)(real *y, const uint32_t *mask, ptrdiff_t bit, uint32_t *zeros, real scale, bool relu,
+                               bool dropout)
+{
+    uint32_t word = TYPED(unaligned_word)(mask + bit / 32, (uint32_t)(bit % 32), 32);
+    uint32_t kept = TYPED(forward_word)(y, NULL, y, word, scale, relu, dropout);
+    uint64_t cleared = (uint64_t)(word & ~kept) << bit % 32;
+    zeros[bit / 32] |= (uint32_t)cleared;
+    zeros[bit / 32 + 1] |= (uint32_t)(cleared >> 32);
+}
+
+/* n < 32 elements in the same way. */
+INLINE void TYPED(finish_part)(real *y, ptrdiff_t n, const uint32_t *mask, ptrdiff_t bit, uint32_t *zeros, real scale,
+                               bool relu, bool dropout)
+{
+    real part[32] = {0};
+    uint32_t word = TYPED(unaligned_word)(mask, (uint32_t)bit, n) & (((uint32_t)1 << n) - 1);
+    memcpy(part, y, (size_t)n * sizeof *y);
+    uint32_t kept = TYPED(forward_word)(part, NULL, part, word, scale, relu, dropout);
+    memcpy(y, part, (size_t)n * sizeof *y);
+    uint64_t cleared = (uint64_t)(word & ~kept) << bit;
+    zeros[0] = (uint32_t)cleared;
+    zeros[1] = (uint32_t)(cleared >> 32);
+}
+
+/* `relu` and `dropout` are constants. Where n is no multiple of 32, the last 32 elements overlap those before them,
+ * which is faster than a part. */
 INLINE void TYPED(finish_words)(const batch_norm_args *a, real *y, ptrdiff_t first, ptrdiff_t n, bool relu,
                                 bool dropout)
 {
     real scale = TYPED(dropout_scale)(a->p);
-    ptrdiff_t i = -first & 31;
-    i = i < n ? i : n;
-    if (i > 0)
-        TYPED(finish_part)(a, y, first, i, scale, relu, dropout);
-    for (; i + 32 <= n; i += 32) {
-        uint32_t all = 0xFFFFFFFF, *word = a->mask ? a->mask + (first + i) / 32 : &all;
-        *word = TYPED(forward_word)(y + i, NULL, y + i, *word, scale, relu, dropout);
+    uint32_t *mask = a->mask + first / 32, zeros[TYPED(TILE) / 32 + 2] = {0};
+    ptrdiff_t bit = first % 32, end = bit + n, words = (end + 31) / 32;
+    if (bit == 0 && n % 32 == 0) {
+        for (ptrdiff_t i = 0; i < n; i += 32, mask++)
+            *mask = TYPED(forward_word)(y + i, NULL, y + i, *mask, scale, relu, dropout);
+        return;
     }
-    if (i < n)
-        TYPED(finish_part)(a, y + i, first + i, n - i, scale, relu, dropout);
+    if (n < 32) {
+        TYPED(finish_part)(y, n, mask, bit, zeros, scale, relu, dropout);
+    } else {
+        real last[32];
+        memcpy(last, y + n - 32, sizeof last);
+        for (ptrdiff_t i = 0; i + 32 <= n; i += 32)
+            TYPED(finish_word)(y + i, mask, bit + i, zeros, scale, relu, dropout);
+        TYPED(finish_word)(last, mask, end - 32, zeros, scale, relu, dropout);
+        memcpy(y + n - 32, last, sizeof last);
+    }
+    for (ptrdiff_t w = 0; relu && w < words; w++)
+        if ((w > 0 || bit == 0) && (w + 1 < words || end % 32 == 0))
+            mask[w] &= ~zeros[w];
+        else /* other threads may change the rest of the word at the same time */
+            __atomic_fetch_and(mask + w, ~zeros[w], __ATOMIC_RELAXED);
 }
 
-/* ReLU and dropout of n elements in place, of which the first is number `first` in memory order. */
+/* ReLU and dropout of n <= TILE elements in place, of which the first is number `first` in memory order. */
 static void TYPED(finish)(const batch_norm_args *a, real *y, ptrdiff_t first, ptrdiff_t n)
 {
     if (a->relu && a->p > 0)
@@ -56,13 +89,8 @@ static void TYPED(pass_back)(const batch_norm_args *a, const real *grad_y, ptrdi
     uint32_t shift = (uint32_t)(first % 32);
     const uint32_t *mask = a->mask + first / 32;
     ptrdiff_t i = 0;
-    for (; i + 32 <= n; i += 32, mask++) {
-        uint32_t word = shift ? mask[0] >> shift | mask[1] << (32 - shift) : mask[0];
-        TYPED(apply_word)(grad_y + i, g + i, word, 32, scale);
-    }
-    if (i < n) {
-        bool two = (ptrdiff_t)shift + n - i > 32;
-        uint32_t word = two ? mask[0] >> shift | mask[1] << (32 - shift) : mask[0] >> shift;
-        TYPED(apply_word)(grad_y + i, g + i, word, (int)(n - i), scale);
-    }
+    for (; i + 32 <= n; i += 32, mask++)
+        TYPED(apply_word)(grad_y + i, g + i, TYPED(unaligned_word)(mask, shift, 32), 32, scale);
+    if (i < n)
+        TYPED(apply_word)(grad_y + i, g + i, TYPED(unaligned_word)(mask, shift, n - i), (int)(n - i), scale);
 }
