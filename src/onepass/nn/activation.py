@@ -21,7 +21,7 @@ class Activation(Module):
         return self.gradient(grad_y, y)
 
 
-class ReLU(Masked):
+class ReLU(Masked, leaf=True):
     """y = max(x, 0) (Nair and Hinton 2010). NaN stays NaN, -0 becomes 0; the derivative at 0 is 0.
 
     x : float32 or float64 array of any shape.
@@ -55,7 +55,7 @@ class SmoothActivation(Activation):
         return self.kernels.activation_backward(grad_y, y, function=self.function_name, grad_bias=None)
 
 
-class Sigmoid(SmoothActivation):
+class Sigmoid(SmoothActivation, leaf=True):
     """y = 1 / (1 + exp(-x)), with derivative y (1 - y).
 
     x : float32 or float64 array of any shape.
@@ -71,7 +71,7 @@ class Sigmoid(SmoothActivation):
     function_name = "sigmoid"
 
 
-class Tanh(SmoothActivation):
+class Tanh(SmoothActivation, leaf=True):
     """y = tanh(x), with derivative 1 - y^2.
 
     x : float32 or float64 array of any shape.

@@ -31,7 +31,8 @@ class BatchNorm(Module):
         self.check_input(x)
         if not self.training:
             return self.kernels.batch_norm_inference(x, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
-        y, mean, rstd = self.kernels.batch_norm_forward(x, *self._arrays_of_forward(), **self._training_options())
+        y, mean, rstd = self.kernels.batch_norm_forward(
+            x, *self._arrays_of_forward(), axis=self.axis, momentum=self._weight_of_batch(), eps=self.eps)
         self.count_batch()
         self.keep(x, mean, rstd)
         return y
@@ -44,20 +45,33 @@ class BatchNorm(Module):
             ordered = np.empty_like(x)
             ordered[...] = grad_y
             grad_y = ordered
-        return self._with_targets(accumulate, self._backward_call, grad_y)
+        x, mean, rstd = self._kept
+        grad_weight, grad_bias = self._targets(accumulate)
+        grad_x = self.kernels.batch_norm_backward(
+            grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=True)
+        if accumulate:
+            self._add(grad_weight, grad_bias)
+        return grad_x
 
-    def relu_dropout_forward(self, x, relu, draw):
+    def relu_dropout_forward(self, x, relu, p, seed, offset):
         """`forward` in training, then ReLU and dropout; x is C-contiguous. Returns y and their mask."""
         self.check_input(x)
         y, mean, rstd, mask = self.kernels.batch_norm_relu_dropout_forward(
-            x, *self._arrays_of_forward(), **self._training_options(), relu=relu, **draw)
+            x, self.weight, self.bias, self.running_mean, self.running_var, axis=self.axis,
+            momentum=self._weight_of_batch(), eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
         self.count_batch()
-        self.keep(x, mean, rstd)
+        self._kept = x, mean, rstd
         return y, mask
 
     def relu_dropout_backward(self, grad_y, mask, p, accumulate):
         """The gradient through all that; grad_y is C-contiguous."""
-        return self._with_targets(accumulate, self._masked_backward_call, grad_y, mask, p)
+        x, mean, rstd = self._kept
+        grad_weight, grad_bias = self._targets(accumulate)
+        grad_x = self.kernels.batch_norm_relu_dropout_backward(
+            grad_y, x, self.weight, mean, rstd, mask, grad_weight, grad_bias, axis=self.axis, p=p)
+        if accumulate:
+            self._add(grad_weight, grad_bias)
+        return grad_x
 
     def check_input(self, x):
         check_array("x", x, self.running_mean.dtype)
@@ -72,35 +86,24 @@ class BatchNorm(Module):
         check_shape("grad_y", grad_y, x.shape)
 
     def count_batch(self):
-        self.num_batches_tracked[...] = int(self.num_batches_tracked) + 1  # cheaper than +=
+        self.num_batches_tracked[...] = self.num_batches_tracked.item() + 1  # cheaper than +=
 
     def _arrays_of_forward(self):
         return self.weight, self.bias, self.running_mean, self.running_var
 
-    def _training_options(self):
-        momentum = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
-        return {"axis": self.axis, "momentum": momentum, "eps": self.eps}
+    def _weight_of_batch(self):
+        return 1 / (self.num_batches_tracked.item() + 1) if self.momentum is None else self.momentum
 
-    def _backward_call(self, grad_weight, grad_bias, grad_y):
-        x, mean, rstd = self._kept
-        return self.kernels.batch_norm_backward(
-            grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=True)
+    def _targets(self, accumulate):
+        """What a kernel writes the parameters' gradients to: they themselves, or what is to be added to them."""
+        if accumulate and self.weight is not None:
+            return np.empty_like(self.grad_weight), np.empty_like(self.grad_bias)
+        return self.grad_weight, self.grad_bias
 
-    def _masked_backward_call(self, grad_weight, grad_bias, grad_y, mask, p):
-        x, mean, rstd = self._kept
-        return self.kernels.batch_norm_relu_dropout_backward(
-            grad_y, x, self.weight, mean, rstd, mask, grad_weight, grad_bias, axis=self.axis, p=p)
-
-    def _with_targets(self, accumulate, call, *arguments):
-        """Let `call` write the parameters' gradients, or add to them what it writes."""
-        own = self.grad_weight, self.grad_bias
-        add = accumulate and self.weight is not None
-        targets = [np.empty_like(gradient) for gradient in own] if add else own
-        grad_x = call(*targets, *arguments)
-        if add:
-            self.grad_weight += targets[0]
-            self.grad_bias += targets[1]
-        return grad_x
+    def _add(self, grad_weight, grad_bias):
+        if self.weight is not None:
+            self.grad_weight += grad_weight
+            self.grad_bias += grad_bias
 
     def extra_repr(self):
         axis = "" if self.axis == 1 else f", axis={self.axis}"
@@ -123,7 +126,7 @@ class BatchNorm(Module):
         return " or ".join(shapes)
 
 
-class BatchNorm1d(BatchNorm):
+class BatchNorm1d(BatchNorm, leaf=True):
     """Batch normalisation (Ioffe and Szegedy 2015) of (N, C) or (N, C, L) input.
 
     For every channel::
@@ -156,7 +159,7 @@ class BatchNorm1d(BatchNorm):
     dimensions = 2, 3
 
 
-class BatchNorm2d(BatchNorm):
+class BatchNorm2d(BatchNorm, leaf=True):
     """Batch normalisation of (N, C, H, W) input, or (N, H, W, C) with `axis=-1`; see `BatchNorm1d`.
 
     >>> import numpy as np
@@ -167,7 +170,7 @@ class BatchNorm2d(BatchNorm):
     dimensions = (4,)
 
 
-class BatchNorm3d(BatchNorm):
+class BatchNorm3d(BatchNorm, leaf=True):
     """Batch normalisation of (N, C, D, H, W) input, or (N, D, H, W, C) with `axis=-1`; see `BatchNorm1d`.
 
     >>> import numpy as np

@@ -9,6 +9,8 @@ FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 def check_array(name, array, dtype=None):
     """TypeError unless `array` is an ndarray of `dtype`, or of float32 or float64 where that is None."""
+    if type(array) is np.ndarray and array.dtype is dtype:
+        return
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, was {type(array).__name__}")
     if array.dtype not in (FLOATS if dtype is None else (dtype,)):
@@ -27,6 +29,17 @@ def dense(array):
     """`array` if it is aligned and contiguous in C or Fortran order, else a copy."""
     flags = array.flags
     return array if flags.forc and flags.aligned else array.copy()
+
+
+def is_c_dense(array):
+    """Whether `array` is aligned and C-contiguous."""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def c_dense(array):
+    """`array` if it is aligned and C-contiguous, else a copy."""
+    return array if is_c_dense(array) else array.copy()
 
 
 def positive_int(name, value):

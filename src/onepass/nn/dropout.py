@@ -5,7 +5,7 @@ from .checks import check_array
 from .masked import Masked
 
 
-class Dropout(Masked):
+class Dropout(Masked, leaf=True):
     """Inverted dropout (Srivastava et al. 2014): in training, zero each element with probability p
     and divide the rest by 1 - p; in evaluation, return x itself.
 
@@ -39,17 +39,18 @@ class Dropout(Masked):
         check_array("x", x)
         if not self.training:
             return x
-        y, mask = self.kernels.dropout_forward(x, **self.next_draw())
+        p, seed, offset = self.next_draw()
+        y, mask = self.kernels.dropout_forward(x, p=p, seed=seed, offset=offset)
         self.count_draw()
-        self.keep_mask(mask, self.p, y)
+        self.keep_mask(mask, p, y)
         return y
 
     def next_draw(self):
-        """What the mask of the next training call is a function of, as a kernel takes it."""
-        return {"p": self.p, "seed": int(self.seed), "offset": int(self.offset)}
+        """What the mask of the next training call is a function of: (p, seed, offset)."""
+        return self.p, self.seed.item(), self.offset.item()
 
     def count_draw(self):
-        self.offset[...] = int(self.offset) + 1  # cheaper than +=
+        self.offset[...] = self.offset.item() + 1  # cheaper than +=
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -5,7 +5,7 @@ from .checks import check_array, check_shape
 from .module import Module
 
 
-class Flatten(Module):
+class Flatten(Module, leaf=True):
     """Merge the axes from `start_dim` on into one; a view of x where its memory order allows.
 
     start_dim : first axis to merge; counts from the end if negative.

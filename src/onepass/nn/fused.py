@@ -4,7 +4,7 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .checks import check_array, dense
+from .checks import c_dense, check_array, dense, is_c_dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
@@ -29,10 +29,8 @@ class Block:
         kernels, training = self.layers[0].kernels, self.layers[0].training
         for layer in self.layers:
             if layer.kernels is not kernels or layer.training != training:
-                break
-        else:
-            return self.fused_forward(x, kernels, training)
-        return self.forward_one_by_one(x)
+                return self.forward_one_by_one(x)
+        return self.fused_forward(x, kernels, training)
 
     def forward_one_by_one(self, x):
         for layer in self.layers:
@@ -52,11 +50,12 @@ class Block:
             grad_y = layer.backward(grad_y, accumulate)
         return grad_y
 
-    def keep(self, *values, x=None):
-        """Keep `values` for `fused_backward`; the first layer alone may keep its input, the others nothing."""
-        self._kept = values, x
+    def keep(self, values, first=None):
+        """Keep `values` for `fused_backward`; the first layer keeps `first`, the others nothing."""
+        self._kept = values, first
         for layer in self.layers:
-            layer._kept, x = x, None
+            layer._kept = first
+            first = None
 
     def has_parameters(self):
         return any(layer.has_parameters() for layer in self.layers)
@@ -81,12 +80,13 @@ class BiasReLUDropout(Block):
         else:
             y = out = self.linear.product(x)
             bias, kept_x = self.linear.bias, x
-        draw = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
-        y, mask = kernels.bias_relu_dropout_forward(y, bias, relu=self.relu is not None, out=out, **draw)
+        p, seed, offset = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
+        y, mask = kernels.bias_relu_dropout_forward(
+            y, bias, relu=self.relu is not None, p=p, seed=seed, offset=offset, out=out)
         if training:
             if self.dropout is not None:
                 self.dropout.count_draw()
-            self.keep(mask, draw["p"], y.shape, y.strides, y.dtype, x=kept_x)
+            self.keep((mask, p, y.shape, y.strides, y.dtype), kept_x)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):
@@ -107,24 +107,24 @@ class BatchNormReLUDropout(Block):
         self.norm, (self.relu, self.dropout) = layers[0], (self.layer_of(*kind) for kind in self.kinds[1:])
 
     def fused_forward(self, x, kernels, training):
-        if not training or not isinstance(x, np.ndarray) or not x.flags.c_contiguous or not x.flags.aligned:
+        if not training or not isinstance(x, np.ndarray) or not is_c_dense(x):
             return self.forward_one_by_one(x)
-        draw = NO_DROPOUT if self.dropout is None else self.dropout.next_draw()
-        y, mask = self.norm.relu_dropout_forward(x, self.relu is not None, draw)
-        if self.dropout is not None:
-            self.dropout.count_draw()
-        self.keep(mask, draw["p"], y.strides, x=self.norm._kept)
+        norm, dropout = self.norm, self.dropout
+        p, seed, offset = NO_DROPOUT if dropout is None else dropout.next_draw()
+        y, mask = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
+        if dropout is not None:
+            dropout.count_draw()
+        self.keep((mask, p), norm._kept)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):
-        mask, p, strides = kept
-        x = self.norm._kept[0]
-        grad_y = checked_gradient(grad_y, x.shape, strides, x.dtype)
-        return self.norm.relu_dropout_backward(grad_y, mask, p, accumulate)
+        mask, p = kept
+        self.norm.check_gradient(grad_y)
+        return self.norm.relu_dropout_backward(c_dense(grad_y), mask, p, accumulate)
 
 
 BLOCKS = [BiasReLUDropout, BatchNormReLUDropout]
-NO_DROPOUT = {"p": 0.0, "seed": 0, "offset": 0}
+NO_DROPOUT = 0.0, 0, 0  # p, seed, offset
 
 
 def fuse(layers):

@@ -3,11 +3,11 @@ import math
 import numpy as np
 
 from .. import native
-from .checks import check_array, check_shape, float_dtype, positive_int
+from .checks import c_dense, check_array, check_shape, float_dtype, positive_int
 from .module import Module
 
 
-class Linear(Module):
+class Linear(Module, leaf=True):
     """The affine map y = x @ weight.T + bias along the last axis.
 
     in_features, out_features : sizes of the last axis of x and of y
@@ -59,10 +59,7 @@ class Linear(Module):
         x = self.kept()
         check_array("grad_y", grad_y, x.dtype)
         check_shape("grad_y", grad_y, (*x.shape[:-1], self.out_features))
-        flags = grad_y.flags
-        if not (flags.c_contiguous and flags.aligned):
-            grad_y = grad_y.copy()
-        return self.masked_backward(grad_y, None, 0.0, accumulate, input_grad)
+        return self.masked_backward(c_dense(grad_y), None, 0.0, accumulate, input_grad)
 
     def product(self, x):
         """x @ weight.T, without the bias; keeps x for `backward`."""
@@ -75,18 +72,18 @@ class Linear(Module):
 
     def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
         """`backward` where `bias_relu_dropout_forward` made `mask` (or None) of the product; grad_y is C-contiguous."""
-        x = self._kept
         grad_bias = self.grad_bias
         if accumulate and grad_bias is not None:
             grad_bias = np.empty_like(grad_bias)
-        grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
-        inputs, outputs = as_rows(x), as_rows(grad_y)
+        if mask is not None or grad_bias is not None:
+            grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
+        inputs, outputs = as_rows(self._kept), as_rows(grad_y)
         if accumulate:
             self.grad_weight += np.dot(outputs.T, inputs)
             if grad_bias is not None:
                 self.grad_bias += grad_bias
         else:
-            np.dot(outputs.T, inputs, out=self.grad_weight)
+            np.dot(outputs.T, inputs, self.grad_weight)
         return matmul(grad_y, self.weight) if input_grad else None
 
     def extra_repr(self):

@@ -14,7 +14,8 @@ class Module(UsesKernels):
     A layer defines `forward(x)` and `backward(grad_y, accumulate=False)`, and lists the attributes
     that hold its arrays: `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
     `buffer_names` are other state to save. An attribute may be None. Attributes that are Modules
-    are its children, and their arrays are named "child.weight", as in PyTorch.
+    are its children, and their arrays are named "child.weight", as in PyTorch. A class, but none of its
+    subclasses, promises to have no children by `class Name(Module, leaf=True)`, so that nobody looks for them.
 
     What `forward` keeps for `backward`, by reference and in training mode only, is not pickled or
     copied; gradients are.
@@ -56,6 +57,11 @@ class Module(UsesKernels):
     buffer_names = ()
     training = True
     _kept = None
+    _leaf = False
+
+    def __init_subclass__(cls, leaf=False, **options):
+        super().__init_subclass__(**options)
+        cls._leaf = leaf
 
     def forward(self, x):
         raise NotImplementedError(f"{type(self).__name__}.forward")
@@ -76,6 +82,8 @@ class Module(UsesKernels):
 
     def children(self):
         """The modules directly below this one: dict of name to module."""
+        if self._leaf:
+            return {}
         return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
 
     def train(self, mode=True):
@@ -95,15 +103,21 @@ class Module(UsesKernels):
 
     def gradients(self):
         """The gradient arrays, in the order of `parameters()`; zero before the first backward."""
-        own = [getattr(self, f"grad_{key}") for key in self.parameter_names if getattr(self, key) is not None]
-        for child in self.children().values():
-            own += child.gradients()
-        return own
+        gradients = []
+        for key in self.parameter_names:
+            if getattr(self, key) is not None:
+                gradients.append(getattr(self, f"grad_{key}"))
+        if not self._leaf:
+            for child in self.children().values():
+                gradients += child.gradients()
+        return gradients
 
     def has_parameters(self):
         """Whether there is a learned array, here or below."""
-        own = any(getattr(self, key) is not None for key in self.parameter_names)
-        return own or any(child.has_parameters() for child in self.children().values())
+        for key in self.parameter_names:
+            if getattr(self, key) is not None:
+                return True
+        return any(child.has_parameters() for child in self.children().values())
 
     def named_parameters(self):
         """The learned arrays: dict of dotted name to array."""

@@ -52,14 +52,16 @@ class Sequential(Module):
     def backward(self, grad_y, accumulate=False, input_grad=True):
         """As `Module.backward`; with `input_grad=False` down to the first layer with parameters only, returning None."""
         steps = self._steps()
-        first = 0 if input_grad else next((i + 1 for i, step in enumerate(steps) if step.has_parameters()), None)
-        if first is None:
-            return None
-        for step in reversed(steps[first:]):
-            grad_y = step.backward(grad_y, accumulate)
         if input_grad:
+            for step in reversed(steps):
+                grad_y = step.backward(grad_y, accumulate)
             return grad_y
-        backward_parameters(steps[first - 1], grad_y, accumulate)
+        for first, lowest in enumerate(steps):
+            if lowest.has_parameters():
+                for step in steps[:first:-1]:
+                    grad_y = step.backward(grad_y, accumulate)
+                return backward_parameters(lowest, grad_y, accumulate)
+        return None
 
     def __getitem__(self, index):
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
@@ -69,7 +71,6 @@ class Sequential(Module):
 
     def __iter__(self):
         return iter(self.layers)
-
 
     def __getstate__(self):
         state = super().__getstate__()
