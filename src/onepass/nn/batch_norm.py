@@ -31,10 +31,11 @@ class BatchNorm(Module):
         self.check_input(x)
         if not self.training:
             return self.kernels.batch_norm_inference(x, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
+        batches, momentum = self._next_batch()
         y, mean, rstd = self.kernels.batch_norm_forward(
-            x, *self._arrays_of_forward(), axis=self.axis, momentum=self._weight_of_batch(), eps=self.eps)
-        self.count_batch()
-        self.keep(x, mean, rstd)
+            x, *self._arrays_of_forward(), axis=self.axis, momentum=momentum, eps=self.eps)
+        self.num_batches_tracked[...] = batches
+        self._kept = x, mean, rstd
         return y
 
     def backward(self, grad_y, accumulate=False):
@@ -56,10 +57,11 @@ class BatchNorm(Module):
     def relu_dropout_forward(self, x, relu, p, seed, offset):
         """`forward` in training, then ReLU and dropout; x is C-contiguous. Returns y and their mask."""
         self.check_input(x)
+        batches, momentum = self._next_batch()
         y, mean, rstd, mask = self.kernels.batch_norm_relu_dropout_forward(
-            x, self.weight, self.bias, self.running_mean, self.running_var, axis=self.axis,
-            momentum=self._weight_of_batch(), eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
-        self.count_batch()
+            x, self.weight, self.bias, self.running_mean, self.running_var,
+            axis=self.axis, momentum=momentum, eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
+        self.num_batches_tracked[...] = batches
         self._kept = x, mean, rstd
         return y, mask
 
@@ -85,14 +87,13 @@ class BatchNorm(Module):
         check_array("grad_y", grad_y, x.dtype)
         check_shape("grad_y", grad_y, x.shape)
 
-    def count_batch(self):
-        self.num_batches_tracked[...] = self.num_batches_tracked.item() + 1  # cheaper than +=
-
     def _arrays_of_forward(self):
         return self.weight, self.bias, self.running_mean, self.running_var
 
-    def _weight_of_batch(self):
-        return 1 / (self.num_batches_tracked.item() + 1) if self.momentum is None else self.momentum
+    def _next_batch(self):
+        """What the number of batches is to be, and the weight of the new one."""
+        batches = self.num_batches_tracked.item() + 1
+        return batches, 1 / batches if self.momentum is None else self.momentum
 
     def _targets(self, accumulate):
         """What a kernel writes the parameters' gradients to: they themselves, or what is to be added to them."""

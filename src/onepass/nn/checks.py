@@ -31,15 +31,10 @@ def dense(array):
     return array if flags.forc and flags.aligned else array.copy()
 
 
-def is_c_dense(array):
-    """Whether `array` is aligned and C-contiguous."""
-    flags = array.flags
-    return flags.c_contiguous and flags.aligned
-
-
 def c_dense(array):
     """`array` if it is aligned and C-contiguous, else a copy."""
-    return array if is_c_dense(array) else array.copy()
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy()
 
 
 def positive_int(name, value):

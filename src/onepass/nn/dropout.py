@@ -41,16 +41,13 @@ class Dropout(Masked, leaf=True):
             return x
         p, seed, offset = self.next_draw()
         y, mask = self.kernels.dropout_forward(x, p=p, seed=seed, offset=offset)
-        self.count_draw()
+        self.offset[...] = offset + 1
         self.keep_mask(mask, p, y)
         return y
 
     def next_draw(self):
         """What the mask of the next training call is a function of: (p, seed, offset)."""
         return self.p, self.seed.item(), self.offset.item()
-
-    def count_draw(self):
-        self.offset[...] = self.offset.item() + 1  # cheaper than +=
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -4,7 +4,7 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .checks import c_dense, check_array, dense, is_c_dense
+from .checks import c_dense, check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
@@ -85,7 +85,7 @@ class BiasReLUDropout(Block):
             y, bias, relu=self.relu is not None, p=p, seed=seed, offset=offset, out=out)
         if training:
             if self.dropout is not None:
-                self.dropout.count_draw()
+                self.dropout.offset[...] = offset + 1
             self.keep((mask, p, y.shape, y.strides, y.dtype), kept_x)
         return y
 
@@ -107,13 +107,14 @@ class BatchNormReLUDropout(Block):
         self.norm, (self.relu, self.dropout) = layers[0], (self.layer_of(*kind) for kind in self.kinds[1:])
 
     def fused_forward(self, x, kernels, training):
-        if not training or not isinstance(x, np.ndarray) or not is_c_dense(x):
+        flags = x.flags if training and isinstance(x, np.ndarray) else None
+        if flags is None or not flags.c_contiguous or not flags.aligned:
             return self.forward_one_by_one(x)
         norm, dropout = self.norm, self.dropout
         p, seed, offset = NO_DROPOUT if dropout is None else dropout.next_draw()
         y, mask = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
         if dropout is not None:
-            dropout.count_draw()
+            dropout.offset[...] = offset + 1
         self.keep((mask, p), norm._kept)
         return y
 

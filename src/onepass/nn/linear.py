@@ -7,6 +7,9 @@ from .checks import c_dense, check_array, check_shape, float_dtype, positive_int
 from .module import Module
 
 
+SMALL = 4096  # elements; float32 arrays of fewer are not recycled
+
+
 class Linear(Module, leaf=True):
     """The affine map y = x @ weight.T + bias along the last axis.
 
@@ -66,9 +69,9 @@ class Linear(Module, leaf=True):
         check_array("x", x, self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
-        y = matmul(x, self.weight.T)
-        self.keep(x)
-        return y
+        if self.training:
+            self._kept = x
+        return matmul(x, self.weight.T, self.out_features)
 
     def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
         """`backward` where `bias_relu_dropout_forward` made `mask` (or None) of the product; grad_y is C-contiguous."""
@@ -77,14 +80,16 @@ class Linear(Module, leaf=True):
             grad_bias = np.empty_like(grad_bias)
         if mask is not None or grad_bias is not None:
             grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
-        inputs, outputs = as_rows(self._kept), as_rows(grad_y)
+        inputs, outputs = self._kept, grad_y
+        if inputs.ndim != 2:
+            inputs, outputs = as_rows(inputs), as_rows(outputs)
         if accumulate:
             self.grad_weight += np.dot(outputs.T, inputs)
             if grad_bias is not None:
                 self.grad_bias += grad_bias
         else:
             np.dot(outputs.T, inputs, self.grad_weight)
-        return matmul(grad_y, self.weight) if input_grad else None
+        return matmul(grad_y, self.weight, self.in_features) if input_grad else None
 
     def extra_repr(self):
         dtype = "" if self.weight.dtype == np.float32 else f", dtype={self.weight.dtype}"
@@ -92,11 +97,14 @@ class Linear(Module, leaf=True):
 
 
 def as_rows(x):
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    return x.reshape(-1, x.shape[-1])
 
 
-def matmul(x, matrix):
-    """x @ matrix in a new array."""
-    y = native.empty((*x.shape[:-1], matrix.shape[1]), x.dtype)
+def matmul(x, matrix, columns):
+    """x @ matrix in a new array, in recycled memory if that could pay."""
+    if x.ndim == 2:
+        rows = len(x)
+        return np.dot(x, matrix) if rows * columns < SMALL else np.dot(x, matrix, native.empty((rows, columns), x.dtype))
+    y = native.empty((*x.shape[:-1], columns), x.dtype)
     np.dot(as_rows(x), matrix, as_rows(y))
     return y

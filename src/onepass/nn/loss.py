@@ -4,6 +4,9 @@ from ..backend import UsesKernels
 from .checks import check_array, check_shape, dense
 
 
+INT64 = np.dtype(np.int64)
+
+
 class Loss(UsesKernels):
     """What the losses share: `forward` returns one number and keeps the gradient that comes with it.
 
@@ -33,9 +36,9 @@ class Loss(UsesKernels):
         return state
 
     def forward(self, prediction, target):
-        kept = self.arrays(prediction, target)
-        value, self._grad = self._run(*kept)
-        self._kept = kept
+        prediction, target = self.arrays(prediction, target)
+        value, self._grad = self._run(prediction, target)
+        self._kept = prediction, target
         return value
 
     def backward(self):
@@ -86,7 +89,11 @@ class CrossEntropyLoss(Loss):
         if target.dtype.kind not in "iu":
             raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
         check_shape("target", target, (len(prediction),))
-        return np.ascontiguousarray(prediction), np.ascontiguousarray(target, np.int64)
+        if not prediction.flags.c_contiguous:
+            prediction = np.ascontiguousarray(prediction)
+        if not target.flags.c_contiguous or target.dtype is not INT64:
+            target = np.ascontiguousarray(target, INT64)
+        return prediction, target
 
 
 class MSELoss(Loss):

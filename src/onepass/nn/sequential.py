@@ -36,7 +36,7 @@ class Sequential(Module):
         """Add a layer at the end; returns self."""
         if not isinstance(layer, Module):
             raise TypeError(f"layer {len(self)} of a Sequential must be a Module, was {layer!r}")
-        if _below(self) & _below(layer):
+        if _identities(self) & _identities(layer):
             raise ValueError(f"layer {len(self)}, {layer!r}, has a place in this net already")
         self.layers.append(layer)
         return self
@@ -77,6 +77,9 @@ class Sequential(Module):
         state.pop("_plan", None)
         return state
 
+    def _below(self):
+        return self.layers
+
     def _steps(self):
         """The layers, those that are fused as one."""
         layers, steps = self._plan
@@ -86,5 +89,5 @@ class Sequential(Module):
         return steps
 
 
-def _below(module):
-    return {id(module)}.union(*(_below(child) for child in module.children().values()))
+def _identities(module):
+    return {id(module)}.union(*(_identities(child) for child in module.children().values()))
