@@ -3,7 +3,12 @@
 cdef enum:
     MAX_DIMS = 5
     MAX_VIEWS = 3
+    # Doubles of scratch memory on the stack: what a small net's layers need.
+    SMALL_SCRATCH = 1024
 
+
+@cython.final
+@cython.freelist(8)
 cdef class Layout:
     """Arrays of one shape seen as (outer, channels, inner), found by merging axes that follow each other in memory."""
     cdef batch_norm_args args
@@ -74,15 +79,18 @@ cdef class Layout:
         self.by_rows = rows and not contiguous
         self.double_precision = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
 
-    cdef int reserve(self) except -1:
-        """Scratch memory for the kernels that go by rows."""
+    cdef int reserve(self, double *small) except -1:
+        """Scratch memory for the kernels that go by rows: `small`, if that will do."""
         cdef ptrdiff_t n
         if self.by_rows:
             n = self.blocks() * 2 + (5 if self.double_precision else 3)  # 5 floats are in 3 doubles
-            self.memory = malloc(<size_t>(n * self.args.channels + 1) * sizeof(double))
-            if self.memory == NULL:
-                raise MemoryError
-            self.args.partial = <double *>self.memory
+            n = n * self.args.channels + 1
+            if n > SMALL_SCRATCH:
+                self.memory = malloc(<size_t>n * sizeof(double))
+                if self.memory == NULL:
+                    raise MemoryError
+                small = <double *>self.memory
+            self.args.partial = small
             self.args.coefficients = self.args.partial + self.blocks() * 2 * self.args.channels
 
     cdef ptrdiff_t blocks(self) noexcept nogil:
@@ -93,7 +101,8 @@ cdef class Layout:
 
     cdef int run(self, kernel *const *by_channels, kernel *const *sums, kernel *const *merge, kernel *const *apply) except -1:
         cdef int d = self.double_precision
-        self.reserve()
+        cdef double small[SMALL_SCRATCH]
+        self.reserve(small)
         if self.size() >= GIL_THRESHOLD:
             with nogil:
                 self.run_parts(by_channels[d], NULL if sums == NULL else sums[d], merge[d], apply[d])
@@ -117,7 +126,7 @@ cdef int channel_axis(cnp.ndarray x, object axis, str name) except -1:
     cdef int ndim = cnp.PyArray_NDIM(x)
     if not 2 <= ndim <= MAX_DIMS:
         raise ValueError(f"{name} must have 2 to {MAX_DIMS} dimensions, had shape {(<object>x).shape}")
-    if hasattr(axis, "__index__") and axis in (1, -1):
+    if (type(axis) is int or hasattr(axis, "__index__")) and axis in (1, -1):
         return 1 if axis == 1 else ndim - 1
     raise ValueError(f"axis must be 1 or -1, was {axis!r}")
 

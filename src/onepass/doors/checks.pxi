@@ -24,10 +24,12 @@ cdef double number(object value, str name, double low, double high, bint open_en
 
 
 cdef uint64_t integer(object value, str name, object limit) except? 1:
-    try:
-        whole = value.__index__()
-    except (AttributeError, TypeError):
-        raise TypeError(f"{name} must be an integer, was {type(value).__name__}") from None
+    whole = value
+    if type(value) is not int:
+        try:
+            whole = value.__index__()
+        except (AttributeError, TypeError):
+            raise TypeError(f"{name} must be an integer, was {type(value).__name__}") from None
     if not 0 <= whole < limit:
         raise ValueError(f"{name} must be in [0, {limit}), was {whole}")
     return whole

@@ -78,13 +78,14 @@ def empty(shape, dtype):
     kept for the next one.
     """
     cdef cnp.npy_intp dims[MAX_NDIM]
-    cdef cnp.dtype kind = cnp.dtype(dtype)
+    cdef cnp.dtype kind = dtype if isinstance(dtype, cnp.dtype) else cnp.dtype(dtype)
+    cdef tuple lengths
     cdef Py_ssize_t i
     if kind.type_num > cnp.NPY_CLONGDOUBLE or kind.byteorder not in (c"=", c"|"):
         raise TypeError(f"dtype must be a native number type, was {kind.str}")
     lengths = shape if type(shape) is tuple else (shape,) if hasattr(shape, "__index__") else tuple(shape)
     if len(lengths) > MAX_NDIM:
         raise ValueError(f"shape must have at most {MAX_NDIM} dimensions, had {len(lengths)}")
-    for i, length in enumerate(lengths):
-        dims[i] = integer(length, "shape", sys.maxsize)
+    for i in range(len(lengths)):
+        dims[i] = <cnp.npy_intp>integer(lengths[i], "shape", <Py_ssize_t>INTPTR_MAX)
     return new_array(<int>len(lengths), dims, kind.type_num)
