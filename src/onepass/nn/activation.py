@@ -1,6 +1,6 @@
 import numpy as np
 
-from .checks import check_array, check_shape, dense
+from .checks import check_array, check_gradient, dense
 from .masked import Masked
 from .module import Module
 
@@ -16,8 +16,7 @@ class Activation(Module):
 
     def backward(self, grad_y, accumulate=False):
         y = self.kept()
-        check_array("grad_y", grad_y, y.dtype)
-        check_shape("grad_y", grad_y, y.shape)
+        check_gradient(grad_y, y.shape, y.dtype)
         return self.gradient(grad_y, y)
 
 

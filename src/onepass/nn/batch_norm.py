@@ -1,7 +1,7 @@
 import numpy as np
 
 from ..checks import number
-from .checks import check_array, check_shape, float_dtype, positive_int
+from .checks import c_dense, check_array, check_gradient, float_dtype, positive_int
 from .module import Module
 
 
@@ -39,14 +39,13 @@ class BatchNorm(Module):
         return y
 
     def backward(self, grad_y, accumulate=False):
-        x = self.kept()[0]
-        self.check_gradient(grad_y)
+        x, mean, rstd = self.kept()
+        check_gradient(grad_y, x.shape, x.dtype)
         if x.ndim > 3 and self._axis_order(grad_y) != self._axis_order(x):
             # One loop walks both arrays; a Flatten after Fortran-ordered images turns the gradient around.
             ordered = np.empty_like(x)
             ordered[...] = grad_y
             grad_y = ordered
-        x, mean, rstd = self._kept
         grad_weight, grad_bias = self._targets(accumulate)
         grad_x = self.kernels.batch_norm_backward(
             grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=True)
@@ -66,11 +65,12 @@ class BatchNorm(Module):
         return y, mask
 
     def relu_dropout_backward(self, grad_y, mask, p, accumulate):
-        """The gradient through all that; grad_y is C-contiguous."""
+        """The gradient through all that."""
         x, mean, rstd = self._kept
+        check_gradient(grad_y, x.shape, x.dtype)
         grad_weight, grad_bias = self._targets(accumulate)
         grad_x = self.kernels.batch_norm_relu_dropout_backward(
-            grad_y, x, self.weight, mean, rstd, mask, grad_weight, grad_bias, axis=self.axis, p=p)
+            c_dense(grad_y), x, self.weight, mean, rstd, mask, grad_weight, grad_bias, axis=self.axis, p=p)
         if accumulate:
             self._add(grad_weight, grad_bias)
         return grad_x
@@ -81,11 +81,6 @@ class BatchNorm(Module):
             raise ValueError(f"x must have shape {self._wanted_shapes()}, was {x.shape}")
         if self.training and x.size == self.num_features:
             raise ValueError(f"Expected more than 1 value per channel when training, had shape {x.shape}")
-
-    def check_gradient(self, grad_y):
-        x = self._kept[0]
-        check_array("grad_y", grad_y, x.dtype)
-        check_shape("grad_y", grad_y, x.shape)
 
     def _arrays_of_forward(self):
         return self.weight, self.bias, self.running_mean, self.running_var

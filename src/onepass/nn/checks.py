@@ -25,6 +25,13 @@ def check_shape(name, array, shape):
         raise ValueError(f"{name} must have shape {shape}, was {array.shape}")
 
 
+def check_gradient(grad_y, shape, dtype):
+    """TypeError or ValueError unless `grad_y` is an array of this shape and dtype."""
+    if type(grad_y) is not np.ndarray or grad_y.dtype is not dtype or grad_y.shape != shape:
+        check_array("grad_y", grad_y, dtype)
+        check_shape("grad_y", grad_y, shape)
+
+
 def dense(array):
     """`array` if it is aligned and contiguous in C or Fortran order, else a copy."""
     flags = array.flags

@@ -1,7 +1,7 @@
 import math
 import operator
 
-from .checks import check_array, check_shape
+from .checks import check_array, check_gradient
 from .module import Module
 
 
@@ -30,8 +30,7 @@ class Flatten(Module, leaf=True):
 
     def backward(self, grad_y, accumulate=False):
         x_shape, y_shape, dtype = self.kept()
-        check_array("grad_y", grad_y, dtype)
-        check_shape("grad_y", grad_y, y_shape)
+        check_gradient(grad_y, y_shape, dtype)
         return grad_y.reshape(x_shape)
 
     def extra_repr(self):

@@ -4,7 +4,7 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .checks import c_dense, check_array, dense
+from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
@@ -120,8 +120,7 @@ class BatchNormReLUDropout(Block):
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):
         mask, p = kept
-        self.norm.check_gradient(grad_y)
-        return self.norm.relu_dropout_backward(c_dense(grad_y), mask, p, accumulate)
+        return self.norm.relu_dropout_backward(grad_y, mask, p, accumulate)
 
 
 BLOCKS = [BiasReLUDropout, BatchNormReLUDropout]

@@ -3,10 +3,11 @@ import math
 import numpy as np
 
 from .. import native
-from .checks import c_dense, check_array, check_shape, float_dtype, positive_int
+from .checks import c_dense, check_array, check_gradient, float_dtype, positive_int
 from .module import Module
 
-
+# The method: the function, np.dot, first looks among its arguments for other libraries' arrays.
+dot = np.ndarray.dot
 SMALL = 4096  # elements; float32 arrays of fewer are not recycled
 
 
@@ -60,8 +61,7 @@ class Linear(Module, leaf=True):
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
         x = self.kept()
-        check_array("grad_y", grad_y, x.dtype)
-        check_shape("grad_y", grad_y, (*x.shape[:-1], self.out_features))
+        check_gradient(grad_y, (*x.shape[:-1], self.out_features), x.dtype)
         return self.masked_backward(c_dense(grad_y), None, 0.0, accumulate, input_grad)
 
     def product(self, x):
@@ -69,9 +69,10 @@ class Linear(Module, leaf=True):
         check_array("x", x, self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
+        y = matmul(x, self.weight.T, self.out_features)
         if self.training:
             self._kept = x
-        return matmul(x, self.weight.T, self.out_features)
+        return y
 
     def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
         """`backward` where `bias_relu_dropout_forward` made `mask` (or None) of the product; grad_y is C-contiguous."""
@@ -84,11 +85,11 @@ class Linear(Module, leaf=True):
         if inputs.ndim != 2:
             inputs, outputs = as_rows(inputs), as_rows(outputs)
         if accumulate:
-            self.grad_weight += np.dot(outputs.T, inputs)
+            self.grad_weight += dot(outputs.T, inputs)
             if grad_bias is not None:
                 self.grad_bias += grad_bias
         else:
-            np.dot(outputs.T, inputs, self.grad_weight)
+            dot(outputs.T, inputs, self.grad_weight)
         return matmul(grad_y, self.weight, self.in_features) if input_grad else None
 
     def extra_repr(self):
@@ -104,7 +105,7 @@ def matmul(x, matrix, columns):
     """x @ matrix in a new array, in recycled memory if that could pay."""
     if x.ndim == 2:
         rows = len(x)
-        return np.dot(x, matrix) if rows * columns < SMALL else np.dot(x, matrix, native.empty((rows, columns), x.dtype))
+        return dot(x, matrix) if rows * columns < SMALL else dot(x, matrix, native.empty((rows, columns), x.dtype))
     y = native.empty((*x.shape[:-1], columns), x.dtype)
-    np.dot(as_rows(x), matrix, as_rows(y))
+    dot(as_rows(x), matrix, as_rows(y))
     return y

@@ -3,7 +3,6 @@ import numpy as np
 from ..backend import UsesKernels
 from .checks import check_array, check_shape, dense
 
-
 INT64 = np.dtype(np.int64)
 
 

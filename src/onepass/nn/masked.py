@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .checks import check_array, check_shape
+from .checks import check_gradient
 from .module import Module
 
 
@@ -21,8 +21,7 @@ class Masked(Module):
 
 def checked_gradient(grad_y, shape, strides, dtype):
     """`grad_y` in the memory order in which a mask counts elements; errors if it does not fit."""
-    check_array("grad_y", grad_y, dtype)
-    check_shape("grad_y", grad_y, shape)
+    check_gradient(grad_y, shape, dtype)
     if grad_y.strides == strides and grad_y.flags.aligned:
         return grad_y
     ordered = np.ndarray(shape, dtype, strides=strides)
