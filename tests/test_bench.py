@@ -27,12 +27,15 @@ TINY = TrainingContest(training.TRAINING_STEPS[0])
 
 @pytest.fixture(autouse=True)
 def no_budget(monkeypatch):
-    """Rounds as few as may be, and verdicts that are not remembered from test to test."""
+    """Rounds as few as may be, one thread, and verdicts that are not remembered from test to test."""
+    threads = native.get_num_threads()
+    native.set_num_threads(1)
     monkeypatch.setattr(command, "BUDGET", 0)
     monkeypatch.setattr(command, "QUICK_BUDGET", 0)
     measure._verdict.cache_clear()
     yield
     measure._verdict.cache_clear()
+    native.set_num_threads(threads)
 
 
 def plan(isas=(native.isa(),), peers=(), busy=(0,)):
@@ -123,6 +126,23 @@ def test_a_rival_runs_on_its_own_instruction_set():
     seen = {isa: set() for isa in native.isas()}
     take_turns({isa: (isa, lambda isa=isa: seen[isa].add(native.isa())) for isa in seen}, 0)
     assert seen == {isa: {isa} for isa in native.isas()}
+
+
+def test_who_is_alone_has_one_thread():
+    native.set_num_threads(2)
+    seen = {"a": set(), "b": set()}
+    calls = {name: (native.isa(), lambda name=name: seen[name].add(native.get_num_threads())) for name in seen}
+    take_turns(calls, 0, alone=["b"])
+    assert seen == {"a": {2}, "b": {1}} and native.get_num_threads() == 2
+
+
+def test_with_several_threads_one_is_measured_too():
+    native.set_num_threads(2)
+    rows = measure.measure(KernelContest(find("dropout_backward p=0.5"), 1000, "float32"), plan(isas=native.isas()))
+    assert all(set(row["seconds"]) == {"native", "one thread", "textbook", "in_place", *row["limits"]} for row in rows)
+    assert len({tuple(row["seconds"]["one thread"]) for row in rows}) == len(native.isas())
+    (row,) = measure.measure(TINY, plan())
+    assert "one thread" not in row["seconds"]  # for the threads of the matrix products would stay
 
 
 def test_times_are_those_of_one_call(monkeypatch):

@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from made_up_runs import failed, make_row, make_run
+from made_up_runs import SECONDS, failed, make_row, make_run
 
 from onepass.bench import results
 
@@ -97,6 +97,7 @@ def test_numbers_of_a_row():
     assert results.rivals(ROW) == ["textbook", "torch fused", "numba"]
     assert results.rivals(FAILED, ROW, make_row(seconds={"new": 1.0, "in_place": 2.0})) == [
         "textbook", "in_place", "torch fused", "numba", "new"]
+    assert results.rivals(make_row(seconds=SECONDS | {"one thread": 1.0})) == ["textbook", "in_place"]
     assert results.limits(ROW) == ["stream", "stream nontemporal"]
 
 

@@ -39,6 +39,7 @@ class KernelContest:
     dtype: str
 
     in_numpy = "textbook", "in_place"
+    uses_blas = False  # whose threads are set once and for all
 
     @property
     def row(self):
@@ -124,6 +125,7 @@ class BlockContest:
     p: float = 0.2
 
     in_numpy = ("textbook",)
+    uses_blas = False
     dtype = "float32"
 
     @property
@@ -197,6 +199,7 @@ class TrainingContest:
     work: TrainingStep
 
     in_numpy = ("textbook",)
+    uses_blas = True
     dtype = "float32"
 
     @property

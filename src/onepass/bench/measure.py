@@ -12,6 +12,7 @@ import numpy as np
 from .. import native
 from .busy import busy
 from .probe import Probe
+from .results import ONE_THREAD
 from .rivals import Refused, Unsupported
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
@@ -55,11 +56,12 @@ def measure(contest, plan):
     return rows
 
 
-def take_turns(calls, budget, seed=0, probe=None):
+def take_turns(calls, budget, seed=0, probe=None, alone=()):
     """Time some functions against each other, round by round, for about `budget` seconds.
 
     calls : {name: (instruction set, function without arguments)}
     probe : tells quiet moments; without one, all are. They are waited for during most of the budget.
+    alone : the names of the functions for which onepass has one thread only
 
     The order changes from round to round. A turn of short calls begins with one that is not timed, so that
     the timed ones find in cache what fits there, and not what the rival before left behind.
@@ -69,11 +71,12 @@ def take_turns(calls, budget, seed=0, probe=None):
     seconds, quiet = ({name: [] for name in calls} for _ in range(2))
     order = list(calls)
     shuffle = np.random.default_rng(seed).shuffle
-    before, collecting = native.isa(), gc.isenabled()
+    before, threads, collecting = native.isa(), native.get_num_threads(), gc.isenabled()
     gc.disable()
     try:
         repeats = {}
         for name, (isa, call) in calls.items():
+            native.set_num_threads(1 if name in alone else threads)
             seconds_each, _ = _turn(isa, call, 1, True, None, 0.0)
             repeats[name] = math.ceil(TURN / (seconds_each + 1e-9))
         start = time.perf_counter()
@@ -82,12 +85,14 @@ def take_turns(calls, budget, seed=0, probe=None):
                 break
             shuffle(order)
             for name in order:
+                native.set_num_threads(1 if name in alone else threads)
                 warm = not seconds[name] or seconds[name][-1] < LONG
                 one, calm = _turn(*calls[name], repeats[name], warm, probe, start + PATIENCE * budget)
                 seconds[name].append(one)
                 quiet[name].append(calm)
     finally:
         native.use_isa(before)
+        native.set_num_threads(threads)
         if collecting:
             gc.enable()
     return seconds, quiet
@@ -150,11 +155,17 @@ def _race(contest, arguments, plan, admitted, row):
         best = native.isa()
         calls = {name: (best, call) for name, call in limits.items()}
         calls |= _calls(contest, arguments, plan, admitted, row)
-        seconds, quiet = take_turns(calls, plan.budget, plan.seed, None if row["busy"] else _probe())
+        alone = {}
+        if row["threads"] > 1 and not contest.uses_blas:
+            alone = {isa: f"{isa} {ONE_THREAD}" for isa in plan.isas}
+            calls |= {name: calls[isa] for isa, name in alone.items()}
+        probe = None if row["busy"] else _probe()
+        seconds, quiet = take_turns(calls, plan.budget, plan.seed, probe, alone.values())
     rows, row = [], row | {"limits": list(limits)}
     for isa in plan.isas:
         # Whichever instruction set it is, in its row it is called native.
-        names = {"native": isa} | {name: name for name in seconds if name not in plan.isas}
+        names = {"native": isa} | ({ONE_THREAD: alone[isa]} if alone else {})
+        names |= {name: name for name in seconds if name not in plan.isas and name not in alone.values()}
         rows.append(row | {"isa": isa, "seconds": {name: seconds[label] for name, label in names.items()},
                            "quiet": {name: quiet[label] for name, label in names.items()}})
     return rows

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from ..train import replacing
-from .results import is_quiet, key, median, ratio, rivals, share_of_limit, spread
+from .results import ONE_THREAD, is_quiet, key, median, ratio, rivals, share_of_limit, spread
 from .texts import (
     NAMES,
     few,
@@ -23,7 +23,7 @@ GROUPS = ["optimizers", "batch norm", "dropout", "fused", "activations", "losses
 LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
 # What a narrow terminal does without, the first first.
 DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
-LOADED, OF_ONE = "Under load", "native of 1 thread"
+LOADED, OF_ONE = "Under load", "native of one thread"
 ERROR_WIDTH = 16  # an error stands in native's column, in as many lines as it takes
 ROUGH, SMALL, BLOCK = "~", "optim", "BatchNorm ReLU Dropout"
 LEGEND = {
@@ -34,7 +34,7 @@ LEGEND = {
     SMALL: "a whole step of the optimizer class over ten tensors of 16 or 1000 elements",
     BLOCK: "a Sequential of these layers, forward and backward of a given gradient; PyTorch's modules with autograd",
     "vs": "time of that rival divided by native's: above 1x native is faster",
-    "1 thread": "native alone on one thread, measured in another process",
+    ONE_THREAD: "native on one thread",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
     "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix products "
@@ -122,7 +122,7 @@ def _tables(run):
     for group in dict.fromkeys([*GROUPS, *(row["group"] for row in quiet)]):
         of_group = [row for row in quiet if row["group"] == group]
         if of_group:
-            tables.append((group[0].upper() + group[1:], _columns(of_group, quiet, settings)))
+            tables.append((group[0].upper() + group[1:], _columns(of_group, settings)))
     busy = [row for row in rows if row["busy"]]
     if busy:
         settings += ["busy"] * (fixed(busy, "busy") is None)
@@ -130,22 +130,15 @@ def _tables(run):
     return tables
 
 
-def _columns(rows, quiet, settings):
-    partners = {key(row): row for row in quiet}
-
-    def gain(row):
-        alone, together = _one_thread(row, partners), median(row, "native")
-        return ratio_text(alone / together if alone and together else None)
-
+def _columns(rows, settings):
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns |= {
         "NumPy": lambda row: time_text(median(row, "textbook")),
         "native": lambda row: row.get("error") or ROUGH * (not is_quiet(row)) + time_text(median(row, "native")),
         "+-": lambda row: percent_text(spread(row)),
-        "vs 1 thread": gain,
     }
-    for rival in rivals(*rows):
+    for rival in (ONE_THREAD, *rivals(*rows)):
         columns[f"vs {label(rival)}"] = lambda row, rival=rival: ratio_text((ratio(row, rival) or [None])[0])
     columns["of limit"] = lambda row: percent_text(share_of_limit(row))
     columns["data"] = lambda row: {True: "hot", False: "beyond L2"}.get(row.get("hot"), "")
@@ -155,24 +148,16 @@ def _columns(rows, quiet, settings):
 def _load_columns(busy, quiet, settings):
     partners = {key(row): row for row in quiet}
 
-    def slowdown(row, rival):
-        return multiple(row, rival, median(partners.get(key(row | {"busy": 0}), {}), rival))
-
-    def multiple(row, rival, alone):
-        loaded = median(row, rival)
+    def slowdown(row, rival, to=None):
+        alone, loaded = median(partners.get(key(row | {"busy": 0}), {}), to or rival), median(row, rival)
         return ratio_text(loaded / alone if loaded and alone else None)
 
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns["native"] = lambda row: row.get("error") or slowdown(row, "native")
-    columns[OF_ONE] = lambda row: multiple(row, "native", _one_thread(row, partners))
+    columns[OF_ONE] = lambda row: slowdown(row, "native", to=ONE_THREAD)
     columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in rivals(*busy)}
     return _filled(columns, busy)
-
-
-def _one_thread(row, quiet):
-    """Native's median on one thread and a quiet machine, for a row with several; None where it was not measured."""
-    return median(quiet.get(key(row | {"threads": 1, "busy": 0}), {}), "native") if row["threads"] > 1 else None
 
 
 def _filled(columns, rows):

@@ -4,7 +4,8 @@ A run is a dict: what was measured on (`machine`, `versions`), how (`command`), 
 and why (`left_out`), and `rows`. A row is one case of one shape: `seconds` holds, for each rival and each
 limit, the seconds per call of every round; round i of all was measured side by side. `quiet` says of each
 whether the CPU was seen to do nothing else. A limit is a plain loop over the same memory, or for a training
-step its matrix products alone. A row that could not be measured has an `error` and no `seconds`.
+step its matrix products alone; "one thread" is native on one where there are several. A row that could not be
+measured has an `error` and no `seconds`.
 """
 
 import json
@@ -16,6 +17,7 @@ from ..train import replacing
 
 FORMAT = 1
 ENOUGH, RELIABLE = 5, 20  # quiet rounds, for the others to be left out, and for the row not to be called rough
+ONE_THREAD = "one thread"
 RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
 _RUN = {"onepass_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
         "rows": list}
@@ -80,10 +82,10 @@ def limits(row):
 
 
 def rivals(*rows):
-    """The names of all that were measured beside native, limits excepted, in the order of `RIVALS`."""
+    """The names of all others that were measured beside native, limits excepted, in the order of `RIVALS`."""
     names = dict.fromkeys(name for row in rows for name in row.get("seconds", {}) if name not in limits(row))
-    names.pop("native", None)
-    return sorted(names, key=lambda name: RIVALS.index(name) if name in RIVALS else len(RIVALS))
+    others = [name for name in names if name not in ("native", ONE_THREAD)]
+    return sorted(others, key=lambda name: RIVALS.index(name) if name in RIVALS else len(RIVALS))
 
 
 def is_quiet(row):
