@@ -43,7 +43,7 @@ def add_arguments(parser):
     add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(peers.NAMES)}")
     add("--busy", type=_list_of(_cpus), metavar="N,...",
-        help="measure once more while other processes keep N CPUs busy; with --threads 1,2, for one thread and two")
+        help="measure once more while other processes keep N CPUs busy")
     add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute without peers")
     add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
     add("--markdown", action="store_true", help="print the tables as Markdown")
