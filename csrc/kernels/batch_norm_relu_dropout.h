@@ -64,6 +64,7 @@ INLINE void TYPED(finish_words)(const batch_norm_args *a, real *y, ptrdiff_t fir
         TYPED(finish_word)(last, mask, end - 32, zeros, scale, relu, dropout);
         memcpy(y + n - 32, last, sizeof last);
     }
+    /* In a loop of its own: in those above, this condition would leave a scalar copy of them. */
     for (ptrdiff_t w = 0; relu && w < words; w++)
         if ((w > 0 || bit == 0) && (w + 1 < words || end % 32 == 0))
             mask[w] &= ~zeros[w];
