@@ -234,6 +234,39 @@ def test_own_modules_take_part(check_gradients):
         nn.Module()(1)
 
 
+class LinearWithGate(nn.Linear):
+    """A subclass of a layer without children that has one."""
+
+    def __init__(self, features, rng):
+        super().__init__(features, features, rng=rng)
+        self.gate = nn.Linear(features, features, rng=rng)
+
+
+def test_subclasses_of_layers_may_have_children():
+    net = nn.Sequential(LinearWithGate(3, np.random.default_rng(0)), nn.ReLU())
+    assert list(net.named_parameters()) == ["0.weight", "0.bias", "0.gate.weight", "0.gate.bias"]
+    assert all(own is named for own, named in zip(net.gradients(), net.named_gradients().values(), strict=True))
+    assert not net.eval()[0].gate.training
+    assert net[0].children() == {"gate": net[0].gate} and net[1].children() == {}
+
+
+class Pair(nn.Sequential):
+    """A Sequential of a user's own, with a learned array beside its layers."""
+
+    parameter_names = ("scale",)
+
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.scale = np.ones(1)
+        self.own_gradients()
+
+
+def test_a_container_may_have_parameters():
+    net = nn.Sequential(Pair(nn.Linear(3, 3, rng=0), nn.Tanh()))
+    assert list(net.named_parameters()) == ["0.scale", "0.0.weight", "0.0.bias"]
+    assert all(own is named for own, named in zip(net.gradients(), net.named_gradients().values(), strict=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "loss, outputs", [(nn.CrossEntropyLoss(), 2), (nn.BCEWithLogitsLoss(), 1), (nn.MSELoss(), 1)]
