@@ -248,3 +248,16 @@ def test_agrees_with_pytorch(kernels, kind, shape, affine, momentum):
 def test_a_setting_must_be_a_number(options):
     with pytest.raises(TypeError, match=f"^{next(iter(options))} must be a number"):
         nn.BatchNorm1d(3, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [2, 145, 146, 147, 204, 205, 400])
+def test_channels_have_the_same_bits_among_few_and_among_many(channels, dtype):
+    """Scratch memory is on the stack for few channels, and allocated for many."""
+    x, grad_y = np.random.default_rng(0).standard_normal((2, 9, channels)).astype(dtype)
+    many, two = nn.BatchNorm1d(channels, dtype=dtype), nn.BatchNorm1d(2, dtype=dtype)
+    y, grad_x = many(x), many.backward(grad_y)
+    for first in {0, channels // 2 - 1, channels - 2}:
+        part = slice(first, first + 2)
+        assert np.array_equal(y[:, part], two(x[:, part].copy()))
+        assert np.array_equal(grad_x[:, part], two.backward(grad_y[:, part].copy()))
