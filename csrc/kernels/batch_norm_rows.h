@@ -3,9 +3,10 @@
  *
  * Bytes per element in float32: forward 12, inference 8, backward 20; 8 and 12 where x stays in cache. */
 
-/* Rows are taken four at a time, which saves most of the loads and stores of what belongs to a channel, and
- * CHANNELS_AT_ONCE of their channels, whose sums stay in the first cache. */
-enum { TYPED(ROWS_AT_ONCE) = 4, TYPED(CHANNELS_AT_ONCE) = 512 };
+/* Sums take rows four at a time, which saves most of the loads and stores of what belongs to a channel, and
+ * CHANNELS_AT_ONCE of their channels, whose sums stay in the first cache. The four are a quarter of the block apart:
+ * each goes on where it was, so that the CPU sees four streams to fetch ahead. */
+enum { TYPED(ROWS_AT_ONCE) = 4, TYPED(CHANNELS_AT_ONCE) = 1024 };
 
 INLINE const real *TYPED(row)(view v, ptrdiff_t inner, ptrdiff_t index)
 {
@@ -39,13 +40,13 @@ INLINE void TYPED(shift_of_rows)(const batch_norm_args *a, ptrdiff_t first, int 
     }
 }
 
-INLINE void TYPED(add_row_moments)(const batch_norm_args *a, ptrdiff_t first, int n, ptrdiff_t channel,
+INLINE void TYPED(add_row_moments)(const batch_norm_args *a, ptrdiff_t first, int n, ptrdiff_t apart, ptrdiff_t channel,
                                    ptrdiff_t channels, const real *restrict shift, double *restrict sum,
                                    double *restrict squares)
 {
     const real *x[TYPED(ROWS_AT_ONCE)];
     for (int k = 0; k < n; k++)
-        x[k] = TYPED(row)(a->x, a->inner, first + k) + channel;
+        x[k] = TYPED(row)(a->x, a->inner, first + k * apart) + channel;
 #pragma omp simd
     for (ptrdiff_t c = 0; c < channels; c++) {
         real s = 0, q = 0;
@@ -57,6 +58,15 @@ INLINE void TYPED(add_row_moments)(const batch_norm_args *a, ptrdiff_t first, in
         sum[c] += (double)s;
         squares[c] += (double)q;
     }
+}
+
+/* A function of its own: beside other loops gcc makes no vectors of this one. */
+static __attribute__((noinline)) void TYPED(add_four_moments)(const batch_norm_args *a, ptrdiff_t first,
+                                                              ptrdiff_t apart, ptrdiff_t channel, ptrdiff_t channels,
+                                                              const real *restrict shift, double *restrict sum,
+                                                              double *restrict squares)
+{
+    TYPED(add_row_moments)(a, first, TYPED(ROWS_AT_ONCE), apart, channel, channels, shift, sum, squares);
 }
 
 /* By blocks of rows: partial[block] = means, and sums of squared deviations, of the block's channels. */
@@ -75,10 +85,11 @@ static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptr
             memset(sum, 0, (size_t)n * sizeof *sum);
             memset(squares, 0, (size_t)n * sizeof *squares);
             TYPED(shift_of_rows)(a, first, some, channel, n, shift);
-            for (; r + rows <= last; r += rows)
-                TYPED(add_row_moments)(a, r, rows, channel, n, shift, sum, squares);
-            for (; r < last; r++)
-                TYPED(add_row_moments)(a, r, 1, channel, n, shift, sum, squares);
+            ptrdiff_t apart = (last - first) / rows;
+            for (; r < first + apart; r++)
+                TYPED(add_four_moments)(a, r, apart, channel, n, shift, sum, squares);
+            for (r = first + rows * apart; r < last; r++)
+                TYPED(add_row_moments)(a, r, 1, 1, channel, n, shift, sum, squares);
             for (ptrdiff_t c = 0; c < n; c++) {
                 TYPED(moments) m = TYPED(moments_around)((double)shift[c], (double)(last - first), sum[c], squares[c]);
                 mean[c] = m.mean;
@@ -192,17 +203,17 @@ static void TYPED(batch_norm_normalize_rows)(const void *args, ptrdiff_t begin, 
         finish_nontemporal();
 }
 
-INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, int n, ptrdiff_t channel,
-                                    ptrdiff_t channels, const real *restrict high, const real *restrict low,
-                                    double *restrict sum, double *restrict product)
+INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, int n, ptrdiff_t apart,
+                                    ptrdiff_t channel, ptrdiff_t channels, const real *restrict high,
+                                    const real *restrict low, double *restrict sum, double *restrict product)
 {
     real passed[TYPED(ROWS_AT_ONCE)][TYPED(CHANNELS_AT_ONCE)];
     const real *x[TYPED(ROWS_AT_ONCE)], *g[TYPED(ROWS_AT_ONCE)];
     for (int k = 0; k < n; k++) {
-        x[k] = TYPED(row)(a->x, a->inner, first + k) + channel;
-        g[k] = TYPED(row)(a->grad_y, a->inner, first + k) + channel;
+        x[k] = TYPED(row)(a->x, a->inner, first + k * apart) + channel;
+        g[k] = TYPED(row)(a->grad_y, a->inner, first + k * apart) + channel;
         if (a->mask) {
-            TYPED(pass_back)(a, g[k], (first + k) * a->channels + channel, channels, passed[k]);
+            TYPED(pass_back)(a, g[k], (first + k * apart) * a->channels + channel, channels, passed[k]);
             g[k] = passed[k];
         }
     }
@@ -238,10 +249,11 @@ static void TYPED(batch_norm_row_sums)(const void *args, ptrdiff_t begin, ptrdif
                 high[c] = (real)a->mean[channel + c];
                 low[c] = (real)(a->mean[channel + c] - high[c]);
             }
-            for (; r + rows <= last; r += rows)
-                TYPED(add_row_products)(a, r, rows, channel, n, high, low, sum, product);
-            for (; r < last; r++)
-                TYPED(add_row_products)(a, r, 1, channel, n, high, low, sum, product);
+            ptrdiff_t apart = (last - first) / rows;
+            for (; r < first + apart; r++)
+                TYPED(add_row_products)(a, r, rows, apart, channel, n, high, low, sum, product);
+            for (r = first + rows * apart; r < last; r++)
+                TYPED(add_row_products)(a, r, 1, 1, channel, n, high, low, sum, product);
             for (ptrdiff_t c = 0; c < n; c++) {
                 partial[c] = sum[c];
                 partial[a->channels + c] = product[c];
