@@ -2,8 +2,8 @@ import math
 import numbers
 
 
-def number(name, value, high=math.inf, below=math.inf):
-    """`value` as a finite float of at least 0, at most `high` and less than `below`.
+def number(name, value, high=math.inf, below=math.inf, positive=False):
+    """`value` as a finite float of at least 0, or above it if `positive`, at most `high` and less than `below`.
 
     TypeError if it is no number, ValueError if it is another one; both begin with `name`.
     """
@@ -13,9 +13,11 @@ def number(name, value, high=math.inf, below=math.inf):
         x = float(value)
     except OverflowError:
         x = math.inf if value > 0 else -math.inf
-    if 0 <= x <= high and x < below:
+    if 0 <= x <= high and x < below and not (positive and x == 0):
         return x
-    if high < math.inf:
+    if positive:
+        wanted = "> 0 and finite"
+    elif high < math.inf:
         wanted = f"from 0 to {high}"
     else:
         wanted = ">= 0" if x < 0 else ">= 0 and finite" if below == math.inf else f">= 0 and < {below}"

@@ -53,7 +53,7 @@ cdef enum:
     BCE_COST = 1800
     STREAM_COST = 100
 
-COSTS = {
+_COSTS = {
     "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST, "grad_norm": GRAD_NORM_COST,
     "dropout_forward": MASK_COST + HALF_DRAW_COST, "dropout_backward": MASK_COST,
     "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
@@ -224,7 +224,7 @@ def get_num_threads():
 
 def thread_threshold(str kernel not None):
     """The number of float32 elements, over all tensors of a call, from which on a kernel uses threads all through."""
-    return POOL_THRESHOLD // COSTS[kernel]
+    return POOL_THRESHOLD // _COSTS[kernel]
 
 
 def _group_limits(name):

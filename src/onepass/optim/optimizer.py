@@ -90,9 +90,7 @@ class Optimizer(UsesKernels):
     @max_grad_norm.setter
     def max_grad_norm(self, value):
         if value is not None:
-            value = number("max_grad_norm", value)
-            if value == 0:
-                raise ValueError("max_grad_norm must be > 0, or None, was 0")
+            value = number("max_grad_norm", value, positive=True)
         self._max_grad_norm = value
 
     def add_param_group(self, group):
@@ -188,6 +186,8 @@ class Optimizer(UsesKernels):
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        if self._max_grad_norm is not None:
+            lines.append(f"max_grad_norm: {self._max_grad_norm}")
         return "\n".join([*lines, ")"])
 
     def _check_options(self, options):

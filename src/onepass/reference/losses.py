@@ -24,6 +24,8 @@ def cross_entropy(prediction, target, *, mean, out=None):
     target : (N,) int64, from 0 to C - 1
     mean : whether to divide by N
     out : array for grad, of prediction's shape and dtype, apart from it; None makes a new one
+
+    Returns (value, grad).
     """
     rows = np.arange(len(prediction))
     share = scalar(_share(1.0, len(rows), mean), prediction.dtype)
@@ -44,6 +46,8 @@ def mse(prediction, target, *, mean, out=None):
     prediction, target : float32 or float64 arrays of one shape, dtype and memory order, without gaps
     mean : whether to divide by the number of elements
     out : array for grad, like prediction and apart from it; None makes a new one
+
+    Returns (value, grad).
     """
     with np.errstate(all="ignore"):
         difference = prediction - target
@@ -62,6 +66,8 @@ def bce_with_logits(prediction, target, *, mean, out=None):
     prediction, target : as for `mse`; target from 0 to 1
     mean : whether to divide by the number of elements
     out : as for `mse`
+
+    Returns (value, grad).
     """
     outside = (target < 0) | (target > 1)
     if outside.any():
