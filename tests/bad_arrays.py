@@ -5,7 +5,8 @@ import pytest
 
 
 def misaligned(array):
-    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    order = "C" if array.flags.c_contiguous else "F"
+    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape, order=order)
     view[...] = array
     return view
 

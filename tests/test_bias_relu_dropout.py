@@ -233,3 +233,14 @@ def test_no_mask_goes_with_nothing_to_do(changes, words):
 ], ids=str)
 def test_wrong_numbers_are_refused(changes, error):
     assert_refused("forward", arguments("forward") | changes, error, f"^{next(iter(changes))} must be")
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda k, g: k.bias_relu_dropout_backward(g, None, p=0.5, grad_bias=None), "mask must be an array"),
+    (lambda k, g: k.bias_relu_dropout_backward(g, None, p=0.0, grad_bias=None, out=g.copy()), "mask must be an array"),
+    (lambda k, g: k.bias_relu_dropout_forward(g, None, relu=True, p=2.0, seed=0, offset=0), "p must be in"),
+    (lambda k, g: k.dropout_forward(g, p=np.nan, seed=0, offset=0), "p must be in"),
+], ids=["no mask", "no mask but out", "p", "nan"])
+def test_every_backend_refuses(kernels, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(kernels, np.ones((4, 3)))

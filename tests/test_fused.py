@@ -1,8 +1,10 @@
 """A Sequential that runs layers together gives, bit for bit, what the layers give one after the other."""
 
 import copy
+import gc
 import pickle
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -327,3 +329,51 @@ def test_training_takes_any_net():
         optimizer = optim.SGD(net.parameters(), lr=0.5)
         losses.append([train_batch(net, nn.CrossEntropyLoss(), optimizer, x, labels)[0] for _ in range(5)])
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("patch", ["instance", "class", "backward", "other class"])
+def test_replaced_methods_are_called(patch, monkeypatch):
+    net = make_net(["linear", "relu", "batch norm", "relu"])
+    x = draw(8, WIDTH)
+    net(x)
+    if patch == "instance":
+        net[1].forward = lambda x: np.full_like(x, 7)
+    elif patch == "class":
+        monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: np.full_like(x, 7))
+    elif patch == "backward":
+        net[3].backward = lambda grad_y, accumulate=False: np.full_like(grad_y, 7)
+        net(x)
+        net[2].backward = lambda grad_y, accumulate=False: grad_y
+        net[1].backward = lambda grad_y, accumulate=False: grad_y
+        net[0].backward = lambda grad_y, accumulate=False: grad_y
+        assert (net.backward(draw(8, WIDTH)) == 7).all()
+        return
+    else:
+        net[1].__class__ = Loud
+        assert (net[:2](x) == 3 * nn.ReLU()(net[0](x))).all()
+        return
+    assert (net[:2](x) == 7).all()
+
+
+def test_blocks_that_share_layers_do_not_take_the_masks_of_each_other():
+    net = make_net(["linear", "relu", "half", "tanh"])
+    x = draw(64, WIDTH)
+    net(x)
+    net[1:3](np.full((64, WIDTH), -1, np.float32))
+    with pytest.raises(RuntimeError, match="backward needs a forward in training mode"):
+        net.backward(np.ones((64, WIDTH), np.float32))
+
+
+def test_nothing_is_kept_in_a_circle():
+    net = make_net(["linear", "relu", "half", "batch norm", "relu", "half"])
+    x = draw(200, WIDTH)
+    net.backward(net(x))
+    gc.collect()
+    gc.disable()
+    try:
+        freed = weakref.ref(x)
+        net(draw(200, WIDTH))
+        del x
+        assert freed() is None
+    finally:
+        gc.enable()

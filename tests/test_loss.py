@@ -1,6 +1,7 @@
 import copy
 import math
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -282,3 +283,57 @@ def test_cross_entropy_of_any_number_of_classes(kernels, classes):
     error = float(32 * np.finfo(np.float32).eps)  # with some 16 roundings
     assert value == pytest.approx(expected.mean(), rel=error, abs=error)
     np.testing.assert_allclose(grad, softmax / 70, rtol=0, atol=error / 70)
+
+
+def test_labels_may_change_while_they_are_read():
+    """Another thread puts labels out of range between the check and the kernel's reading."""
+    rows, stop = 50_000, threading.Event()
+    prediction, target = np.zeros((rows, 2), np.float32), np.zeros(rows, np.int64)
+    bad = target.copy()
+    bad[-100:] = 10**6
+
+    def change():
+        while not stop.is_set():
+            target[...] = bad
+            target[...] = 0
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        for _ in range(200):
+            try:
+                native.cross_entropy(prediction, target, mean=True)
+            except ValueError as error:
+                assert "target must be labels" in str(error)
+    finally:
+        stop.set()
+        other.join()
+
+
+@pytest.mark.parametrize("label", [-1, 4, -100])
+@pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])
+def test_labels_out_of_range_are_refused_by_every_backend(backend, label):
+    loss = nn.CrossEntropyLoss().set_backend(backend)
+    with pytest.raises(ValueError, match=rf"target must be labels from 0 to 3; target\[1\] is {label}"):
+        loss(np.zeros((3, 4)), np.array([0, label, 2]))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss()])
+def test_misaligned_arrays_of_pairs(loss, order):
+    rng = np.random.default_rng(0)
+    prediction, target = np.asarray(rng.standard_normal((4, 3)), order=order), np.asarray(rng.random((4, 3)), order=order)
+    expected = loss(prediction, target), loss.backward()
+    for x, t in [(misaligned(prediction), target), (prediction, misaligned(target)),
+                 (prediction, misaligned(np.ascontiguousarray(target)))]:
+        assert loss(x, t) == expected[0]
+        np.testing.assert_array_equal(loss.backward(), expected[1])
+
+
+def test_misaligned_logits_and_labels():
+    loss, prediction, target = nn.CrossEntropyLoss(), np.random.default_rng(0).standard_normal((4, 3)), np.array([0, 1, 2, 0])
+    expected = loss(prediction, target)
+    assert loss(misaligned(prediction), misaligned(target)) == expected
+    assert loss(prediction, target.astype(np.uint64)) == expected
+    with pytest.raises(ValueError, match="target must be labels"):
+        loss(prediction, np.array([0, 1, 2, 2**64 - 1], np.uint64))

@@ -711,3 +711,22 @@ def test_wrong_gradients_under_a_largest_norm_are_refused_before_anything_is_mod
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled], ids=["copy", "pickle"])
 def test_the_largest_norm_is_copied_and_pickled(duplicate):
     assert duplicate(Adam([np.ones(3)], max_grad_norm=0.5)).max_grad_norm == 0.5
+
+
+def test_a_norm_is_nan_where_a_gradient_is_whatever_the_dtypes():
+    params = [np.ones(2, np.float32), np.ones(2)]
+    optimizer = SGD(params, lr=0.1, max_grad_norm=1.0)
+    optimizer.step([np.array([np.inf, 1], np.float32), np.array([np.nan, 1])])
+    assert np.isnan(optimizer.grad_norm)
+
+
+def test_gradients_that_are_not_finite_make_no_warning(kernels):
+    params = [np.ones(3, np.float32), np.ones(3)]
+    optimizer = Adam(params, max_grad_norm=1.0).set_backend(kernels)
+    with np.errstate(all="raise"):
+        optimizer.step([np.array([1, np.inf, 1], np.float32), np.ones(3)])
+    assert optimizer.grad_norm == np.inf and np.isnan(params[0][1])
+
+
+def test_repr_tells_of_clipping():
+    assert "max_grad_norm: 2.0" in repr(SGD([np.ones(3)], max_grad_norm=2))

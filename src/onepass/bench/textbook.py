@@ -4,7 +4,7 @@ The functions take the kernels' arguments and return what these return, so that 
 their place (`set_backend`); speed-ups are quoted against it. `onepass.reference` is something else: it
 has the kernels' bits, at the price of more work. Here dropout draws its masks from NumPy's generator and
 keeps them as floats, `out` is not used, results may differ in the last digits, and a step takes it that
-no gradient is None, that `maximize` is False and that momentum begins with buffers of 0.
+no gradient is None, that `maximize` is False and that momentum begins with buffers of 0, dropout that p is below 1.
 """
 
 import math

@@ -28,17 +28,21 @@ cdef void run_loss_parts(kernel *task, loss_args *a, ptrdiff_t blocks, int64_t w
     run(table.loss_value, a, 1, 1, blocks)
 
 
-cdef int check_labels(object target, ptrdiff_t rows, ptrdiff_t classes) except -1:
+cdef cnp.ndarray checked_labels(object target, ptrdiff_t rows, ptrdiff_t classes):
+    """A copy of the labels, all in range: the caller's own might change before the kernel reads them."""
+    cdef cnp.ndarray copy
     cdef const int64_t *labels
     cdef ptrdiff_t i
     check(target, cnp.NPY_INT64, False, "target")
     if cnp.PyArray_NDIM(<cnp.ndarray>target) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>target)[0] != rows:
         raise ValueError(f"target must have shape ({rows},), one label a row of prediction, had {target.shape}")
     check_c_contiguous(target, "target")
-    labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+    copy = cnp.PyArray_NewCopy(target, cnp.NPY_CORDER)
+    labels = <const int64_t *>cnp.PyArray_DATA(copy)
     for i in range(rows):
         if not 0 <= labels[i] < classes:
             raise ValueError(f"target must be labels from 0 to {classes - 1}; target[{i}] is {labels[i]}")
+    return copy
 
 
 cdef int check_c_contiguous(cnp.ndarray array, str name) except -1:
@@ -50,18 +54,18 @@ cdef int check_c_contiguous(cnp.ndarray array, str name) except -1:
 def cross_entropy(prediction, target, *, bint mean, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.cross_entropy`."""
     cdef loss_args a
-    cdef cnp.ndarray grad
+    cdef cnp.ndarray grad, labels
     check(prediction, cnp.NPY_NOTYPE, False, "prediction")
     if cnp.PyArray_NDIM(<cnp.ndarray>prediction) != 2:
         raise ValueError(f"prediction must have shape (N, C), had {prediction.shape}")
     check_c_contiguous(prediction, "prediction")
     a.rows, a.classes = cnp.PyArray_DIMS(<cnp.ndarray>prediction)[0], cnp.PyArray_DIMS(<cnp.ndarray>prediction)[1]
     a.block_rows = min(<ptrdiff_t>LOSS_BLOCK_ROWS, max(<ptrdiff_t>1, LOSS_BLOCK // max(<ptrdiff_t>1, a.classes)))
-    check_labels(target, a.rows, a.classes)
+    labels = checked_labels(target, a.rows, a.classes)
     grad = dense_output(out, prediction, "prediction")
     if out is not None:
         check_apart(("out", "prediction", "target"), (out, prediction, target), 1)
-    return run_loss(table.cross_entropy, &a, prediction, target, grad, mean, CROSS_ENTROPY_COST), grad
+    return run_loss(table.cross_entropy, &a, prediction, labels, grad, mean, CROSS_ENTROPY_COST), grad
 
 
 cdef cnp.ndarray check_pair(object prediction, object target, object out, loss_args *a):

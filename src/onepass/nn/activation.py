@@ -1,23 +1,6 @@
-import numpy as np
-
-from .checks import check_array, check_gradient, dense
-from .masked import Masked
+from .checks import check_array, dense
+from .masked import Masked, checked_gradient
 from .module import Module
-
-
-class Activation(Module):
-    """A function of each element alone, whose derivative is a function of its result, which it keeps."""
-
-    def forward(self, x):
-        check_array("x", x)
-        y = self.function(x)
-        self.keep(y)
-        return y
-
-    def backward(self, grad_y, accumulate=False):
-        y = self.kept()
-        check_gradient(grad_y, y.shape, y.dtype)
-        return self.gradient(grad_y, y)
 
 
 class ReLU(Masked, leaf=True):
@@ -40,17 +23,18 @@ class ReLU(Masked, leaf=True):
         return y
 
 
-class SmoothActivation(Activation):
-    """An activation of the kernels, which want arrays without gaps."""
+class SmoothActivation(Module):
+    """A function of each element alone, whose derivative is a function of its result, which it keeps."""
 
-    def function(self, x):
-        return self.kernels.activation_forward(dense(x), None, function=self.function_name)
+    def forward(self, x):
+        check_array("x", x)
+        y = self.kernels.activation_forward(dense(x), None, function=self.function_name)
+        self.keep(y)
+        return y
 
-    def gradient(self, grad_y, y):
-        if grad_y.strides != y.strides:
-            ordered = np.empty_like(y)
-            ordered[...] = grad_y
-            grad_y = ordered
+    def backward(self, grad_y, accumulate=False):
+        y = self.kept()
+        grad_y = checked_gradient(grad_y, y.shape, y.strides, y.dtype)
         return self.kernels.activation_backward(grad_y, y, function=self.function_name, grad_bias=None)
 
 

@@ -8,6 +8,7 @@ from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
+from .module import KeptTogether
 
 
 class Block:
@@ -17,6 +18,7 @@ class Block:
     defines `fused_forward(x, kernels, training)`, for layers that agree in these, and `fused_backward(kept,
     grad_y, accumulate, input_grad)`. What backward needs is kept here. Once a layer is called alone, which
     shows in what it keeps itself, the layers' own `backward` decide, and raise where they lack something.
+    Layers that disagree, or whose methods someone has replaced, are run one by one.
     """
 
     kinds = ()
@@ -28,7 +30,7 @@ class Block:
     def forward(self, x):
         kernels, training = self.layers[0].kernels, self.layers[0].training
         for layer in self.layers:
-            if layer.kernels is not kernels or layer.training != training:
+            if layer.kernels is not kernels or layer.training != training or is_patched(layer):
                 return self.forward_one_by_one(x)
         return self.fused_forward(x, kernels, training)
 
@@ -38,24 +40,26 @@ class Block:
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        if self._kept is not None:
-            kept, expected = self._kept
+        kept = self._kept
+        if kept is not None:
+            expected = kept if kept.first is None else kept.first
             for layer in self.layers:
-                if layer._kept is not expected:
+                if layer._kept is not expected or is_patched(layer):
                     break
-                expected = None
+                expected = kept
             else:
-                return self.fused_backward(kept, grad_y, accumulate, input_grad)
+                return self.fused_backward(kept.values, grad_y, accumulate, input_grad)
         for layer in reversed(self.layers):
             grad_y = layer.backward(grad_y, accumulate)
         return grad_y
 
     def keep(self, values, first=None):
-        """Keep `values` for `fused_backward`; the first layer keeps `first`, the others nothing."""
-        self._kept = values, first
+        """Keep `values` for `fused_backward`; the first layer may keep `first`, the others where to find them."""
+        self._kept = kept = KeptTogether(values, first)
         for layer in self.layers:
-            layer._kept = first
-            first = None
+            layer._kept = kept
+        if first is not None:
+            self.layers[0]._kept = first
 
     def has_parameters(self):
         return any(layer.has_parameters() for layer in self.layers)
@@ -142,14 +146,18 @@ def _beginning(layers, kinds):
     """The longest beginning of `layers` that has types of `kinds`, in order and each at most once."""
     run, left = [], iter(kinds)
     for layer in layers:
-        if _is_patched(layer) or not any(type(layer) in kind for kind in left):
+        if not any(type(layer) in kind for kind in left):
             break
         run.append(layer)
     return run
 
 
-def _is_patched(layer):
-    """Whether a layer has a `forward` or `backward` of its own, which its class does not know."""
+METHODS = {kind: (kind.forward, kind.backward) for block in BLOCKS for kinds in block.kinds for kind in kinds}
+
+
+def is_patched(layer):
+    """Whether a layer has become another class's, or its `forward` or `backward` another function."""
+    forward, backward = METHODS.get(type(layer), (None, None))
     # Not by vars(layer): once there is a dict for them, Python reads a layer's attributes more slowly.
-    return any(getattr(getattr(layer, name), "__func__", None) is not getattr(type(layer), name)
-               for name in ("forward", "backward"))
+    return (getattr(layer.forward, "__func__", None) is not forward
+            or getattr(layer.backward, "__func__", None) is not backward)

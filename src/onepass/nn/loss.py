@@ -1,9 +1,10 @@
 import numpy as np
 
 from ..backend import UsesKernels
-from .checks import check_array, check_shape, dense
+from .checks import c_dense, check_array, check_shape, dense
 
 INT64 = np.dtype(np.int64)
+INT64_MAX = np.iinfo(np.int64).max
 
 
 class Loss(UsesKernels):
@@ -88,11 +89,11 @@ class CrossEntropyLoss(Loss):
         if target.dtype.kind not in "iu":
             raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
         check_shape("target", target, (len(prediction),))
-        if not prediction.flags.c_contiguous:
-            prediction = np.ascontiguousarray(prediction)
-        if not target.flags.c_contiguous or target.dtype is not INT64:
-            target = np.ascontiguousarray(target, INT64)
-        return prediction, target
+        if target.dtype == np.uint64:
+            target = np.minimum(target, np.uint64(INT64_MAX))  # the largest would become negative
+        if target.dtype is not INT64:
+            target = target.astype(INT64)
+        return c_dense(prediction), c_dense(target)
 
 
 class MSELoss(Loss):
@@ -152,4 +153,4 @@ def _pair(prediction, target):
     check_shape("target", target, prediction.shape)
     if prediction.strides == target.strides:
         return dense(prediction), dense(target)
-    return tuple(array.copy(order="C") if not array.flags.c_contiguous else array for array in (prediction, target))
+    return c_dense(prediction), c_dense(target)

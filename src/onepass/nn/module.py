@@ -183,7 +183,7 @@ class Module(UsesKernels):
 
     def kept(self):
         """What the last forward in training mode kept."""
-        if self._kept is None:
+        if self._kept is None or type(self._kept) is KeptTogether:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, of this layer "
                                "itself: a Sequential may have run it as one with others")
         return self._kept
@@ -220,6 +220,13 @@ class Module(UsesKernels):
 
 # The very same string at each call, which Python finds the attribute of in a fraction of the time.
 gradient_name = functools.cache("grad_{}".format)
+
+
+class KeptTogether:
+    """What layers keep that were run as one: `values`, which none can use alone, and what `first` of them can."""
+
+    def __init__(self, values, first):
+        self.values, self.first = values, first
 
 
 def backward_parameters(layer, grad_y, accumulate=False):

@@ -208,7 +208,8 @@ class Optimizer(UsesKernels):
         for call, _, _, grads in work:
             grads_of.setdefault(call.dtype, []).extend(grads)
         norms = [self.kernels.grad_norm(grads) for grads in grads_of.values()]
-        return norms[0] if len(norms) == 1 else math.hypot(*norms)
+        # hypot makes infinity of infinity and NaN.
+        return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
 
     def _options(self, named):
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)

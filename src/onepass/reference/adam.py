@@ -5,6 +5,7 @@ import numpy as np
 from .rounding import flush, integer_power, scalar, scaled, scaled_square
 
 
+@np.errstate(all="ignore")  # numbers that are not finite show in the result
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
               lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
     """One step of Adam (Kingma and Ba 2015) or AdamW on a list of arrays, in place.

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .dropout import apply_mask, random_mask
+from .dropout import apply_mask, check_p, random_mask
 
 BLOCK_ROWS, ROWS_AT_ONCE, MIN_LANES = 128, 4, 256  # how grad_bias is summed
 
@@ -23,6 +23,7 @@ def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
     Returns (y, mask). mask has the bits of `dropout_forward`'s, but 0 where r[i] <= 0 with `relu`: 1 where
     the gradient passes. It is None if neither `relu` nor p > 0.
     """
+    check_p(p)
     with np.errstate(all="ignore"):
         s = x if bias is None else x + bias
     y = np.empty_like(x) if out is None else out
@@ -49,6 +50,9 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     of each block of 128 such, a lane's values are added four by four, then these sums of four; then all
     lanes of a channel, lane by lane and block by block; at last the sum is rounded to the arrays' dtype.
     """
+    check_p(p)
+    if mask is None and (p > 0 or out is not None):
+        raise ValueError("mask must be an array where p > 0 or out is given, was None")
     grad_x = grad_y if mask is None else apply_mask(grad_y, mask, p, out)
     if grad_bias is not None and grad_bias.size:
         with np.errstate(all="ignore"):

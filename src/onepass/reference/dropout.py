@@ -27,6 +27,7 @@ def dropout_forward(x, *, p, seed, offset, out=None):
 
     Returns (y, mask). mask is uint32 of shape (ceil(x.size / 32),): bit i mod 32 of word i div 32.
     """
+    check_p(p)
     mask = random_mask(x.size, 1.0 - p, seed, offset)
     return apply_mask(x, mask, p, out), mask
 
@@ -38,7 +39,14 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     mask : the uint32 array which that call returned
     out : array for the result: grad_y itself, or one like it; None makes a new one
     """
+    check_p(p)
     return apply_mask(grad_y, mask, p, out)
+
+
+def check_p(p):
+    """ValueError unless p is a probability."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be in [0, 1], was {p!r}")
 
 
 def random_mask(size, keep, seed, offset):

@@ -5,6 +5,7 @@ import numpy as np
 BLOCK, LANES = 4096, 32
 
 
+@np.errstate(all="ignore")  # numbers that are not finite show in the result
 def grad_norm(grads):
     """The L2 norm over all arrays of a list, sqrt(sum of g * g), as a float.
 

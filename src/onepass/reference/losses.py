@@ -27,6 +27,10 @@ def cross_entropy(prediction, target, *, mean, out=None):
 
     Returns (value, grad).
     """
+    wrong = np.flatnonzero((target < 0) | (target >= prediction.shape[1]))
+    if wrong.size:
+        raise ValueError(f"target must be labels from 0 to {prediction.shape[1] - 1}; "
+                         f"target[{wrong[0]}] is {target[wrong[0]]}")
     rows = np.arange(len(prediction))
     share = scalar(_share(1.0, len(rows), mean), prediction.dtype)
     with np.errstate(all="ignore"):  # infinite logits and overflow show in the value

@@ -3,6 +3,7 @@ import numpy as np
 from .rounding import flush, scalar, scaled, scaled_square
 
 
+@np.errstate(all="ignore")  # numbers that are not finite show in the result
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
                  lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
     """One RMSProp step (Tieleman and Hinton 2012) on a list of arrays, in place.

@@ -1,6 +1,9 @@
+import numpy as np
+
 from .rounding import flush, scalar, scaled
 
 
+@np.errstate(all="ignore")  # numbers that are not finite show in the result
 def sgd_step(params, grads, momentum_buffers, steps, *,
              lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
     """One step of stochastic gradient descent on a list of arrays, in place.
