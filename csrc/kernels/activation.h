@@ -127,9 +127,11 @@ static void TYPED(activation_merge_sums)(const void *args, ptrdiff_t begin, ptrd
     real *grad_bias = a->grad_bias;
     for (ptrdiff_t block = 1; block * ACTIVATION_BLOCK_ROWS < a->rows; block++) {
         const double *restrict next = a->partial + block * a->channels;
+#pragma omp simd
         for (ptrdiff_t c = begin; c < end; c++)
             sum[c] += next[c];
     }
+#pragma omp simd
     for (ptrdiff_t c = begin; c < end; c++)
         grad_bias[c] = (real)(a->rows > 0 ? sum[c] : 0);
 }

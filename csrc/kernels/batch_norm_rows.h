@@ -90,6 +90,7 @@ static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptr
                 TYPED(add_four_moments)(a, r, apart, channel, n, shift, sum, squares);
             for (r = first + rows * apart; r < last; r++)
                 TYPED(add_row_moments)(a, r, 1, 1, channel, n, shift, sum, squares);
+#pragma omp simd
             for (ptrdiff_t c = 0; c < n; c++) {
                 TYPED(moments) m = TYPED(moments_around)((double)shift[c], (double)(last - first), sum[c], squares[c]);
                 mean[c] = m.mean;
