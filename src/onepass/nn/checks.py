@@ -33,7 +33,7 @@ def check_gradient(grad_y, shape, dtype):
 
 
 def dense(array):
-    """`array` if it is aligned and contiguous in C or Fortran order, else a copy, in the same order where it has one."""
+    """`array` if it is aligned and contiguous in C or Fortran order, else a copy, in its order if it has one."""
     flags = array.flags
     return array if flags.forc and flags.aligned else array.copy("A")
 

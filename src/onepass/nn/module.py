@@ -184,8 +184,8 @@ class Module(UsesKernels):
     def kept(self):
         """What the last forward in training mode kept."""
         if self._kept is None or type(self._kept) is KeptTogether:
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, of this layer "
-                               "itself: a Sequential may have run it as one with others")
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, of this "
+                               "layer itself: a Sequential may have run it as one with others")
         return self._kept
 
     def extra_repr(self):

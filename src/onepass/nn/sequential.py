@@ -50,7 +50,7 @@ class Sequential(Module):
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        """As `Module.backward`; with `input_grad=False` down to the first layer with parameters only, returning None."""
+        """As `Module.backward`; with `input_grad=False` down to the first layer with parameters, returning None."""
         steps = self._steps()
         if input_grad:
             for step in reversed(steps):
