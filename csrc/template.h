@@ -24,6 +24,7 @@
 #include "kernels/philox.h"
 #include "kernels/nontemporal.h"
 #include "kernels/stream.h"
+#include "kernels/lanes.h"
 #include "kernels/loss.h"
 
 #define real float

@@ -5,11 +5,10 @@
  * Bytes per element in float32: inference 8; forward 8 and backward 12 if a channel stays in cache
  * between the pass that sums and the pass that writes, else 12 and 20. */
 
-/* A sum is LANES running sums in double, for vectors of any width; with more than 16 the compiler keeps the
- * loop, to make vectors of it. Up to GROUP values, LANES apart, are put together in the arrays' type before,
- * which halves the work. A block is BLOCK_VALUES values of the channel in the order of memory, in runs that end
- * where the inner axis does. Its values are summed around the mean of the first ones of its first run. */
-enum { TYPED(LANES) = 32, TYPED(GROUP) = 4, TYPED(BLOCK_VALUES) = 2048 };
+/* A sum is LANES running sums in double. Up to GROUP values, LANES apart, are put together in the arrays' type
+ * before, which halves the work. A block is BLOCK_VALUES values of the channel in the order of memory, in runs that
+ * end where the inner axis does. Its values are summed around the mean of the first ones of its first run. */
+enum { TYPED(GROUP) = 4, TYPED(BLOCK_VALUES) = 2048 };
 
 INLINE const real *TYPED(at)(view v, ptrdiff_t outer, ptrdiff_t channel)
 {
@@ -37,16 +36,6 @@ INLINE void TYPED(prefetch_run)(const batch_norm_args *a, view v, ptrdiff_t oute
             __builtin_prefetch(run + i, 0);
 }
 
-INLINE double TYPED(sum_lanes)(const double lanes[TYPED(LANES)])
-{
-    double half[TYPED(LANES)];
-    memcpy(half, lanes, sizeof half);
-    for (int n = TYPED(LANES) / 2; n > 0; n /= 2)
-        for (int l = 0; l < n; l++)
-            half[l] += half[l + n];
-    return half[0];
-}
-
 /* sum += x - shift, squares += (x - shift)^2, in `lanes` lanes, each of `group` values */
 INLINE void TYPED(add_moments)(const real *x, ptrdiff_t stride, int lanes, int group, real shift, double *restrict sum,
                                double *restrict squares)
@@ -54,7 +43,7 @@ INLINE void TYPED(add_moments)(const real *x, ptrdiff_t stride, int lanes, int g
     for (int l = 0; l < lanes; l++) {
         real s = 0, q = 0;
         for (int k = 0; k < group; k++) {
-            real d = x[(l + k * TYPED(LANES))*stride] - shift;
+            real d = x[(l + k * LANES) * stride] - shift;
             s = k ? s + d : d;
             q = k ? q + d * d : d * d;
         }
@@ -67,7 +56,7 @@ INLINE void TYPED(add_moments)(const real *x, ptrdiff_t stride, int lanes, int g
 INLINE void TYPED(add_run_moments)(const real *x, ptrdiff_t stride, ptrdiff_t n, real shift, double *restrict sum,
                                    double *restrict squares)
 {
-    const int lanes = TYPED(LANES);
+    const int lanes = LANES;
     for (; n >= TYPED(GROUP) *lanes; n -= TYPED(GROUP) *lanes, x += TYPED(GROUP) *lanes * stride)
         TYPED(add_moments)(x, stride, lanes, TYPED(GROUP), shift, sum, squares);
     for (; n >= lanes; n -= lanes, x += lanes * stride)
@@ -84,7 +73,7 @@ INLINE void TYPED(add_products)(const real *x, ptrdiff_t x_stride, const real *g
     for (int l = 0; l < lanes; l++) {
         real s = 0, q = 0;
         for (int k = 0; k < group; k++) {
-            ptrdiff_t i = l + k * TYPED(LANES);
+            ptrdiff_t i = l + k * LANES;
             real gradient = g[i * g_stride], d = gradient * ((x[i * x_stride] - c.high) - c.low);
             s = k ? s + gradient : gradient;
             q = k ? q + d : d;
@@ -97,7 +86,7 @@ INLINE void TYPED(add_products)(const real *x, ptrdiff_t x_stride, const real *g
 INLINE void TYPED(add_run_products)(const real *x, ptrdiff_t x_stride, const real *g, ptrdiff_t g_stride, ptrdiff_t n,
                                     TYPED(affine) c, double *restrict sum, double *restrict product)
 {
-    const int lanes = TYPED(LANES), many = TYPED(GROUP) *lanes;
+    const int lanes = LANES, many = TYPED(GROUP) *lanes;
     for (; n >= many; n -= many, x += many * x_stride, g += many * g_stride)
         TYPED(add_products)(x, x_stride, g, g_stride, lanes, TYPED(GROUP), c, sum, product);
     for (; n >= lanes; n -= lanes, x += lanes * x_stride, g += lanes * g_stride)
@@ -122,7 +111,7 @@ INLINE TYPED(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t
     TYPED(moments) total = {0, 0, 0};
     ptrdiff_t values = a->outer * a->inner;
     for (ptrdiff_t done = 0, o = 0, i = 0, count; done < values; done += count) {
-        double sum[TYPED(LANES)] = {0}, squares[TYPED(LANES)] = {0};
+        double sum[LANES] = {0}, squares[LANES] = {0};
         real shift = 0;
         count = values - done < TYPED(BLOCK_VALUES) ? values - done : TYPED(BLOCK_VALUES);
         for (ptrdiff_t left = count, run; left > 0; left -= run) {
@@ -136,8 +125,7 @@ INLINE TYPED(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t
             i = i + run < a->inner ? i + run : 0;
             o += i == 0;
         }
-        TYPED(moments) block =
-            TYPED(moments_around)((double)shift, (double)count, TYPED(sum_lanes)(sum), TYPED(sum_lanes)(squares));
+        TYPED(moments) block = TYPED(moments_around)((double)shift, (double)count, sum_lanes(sum), sum_lanes(squares));
         total = total.count > 0 ? TYPED(merge)(total, block) : block;
     }
     return total;
@@ -206,7 +194,7 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
     TYPED(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], a->rstd[channel]);
     double sum = 0, product = 0;
     for (ptrdiff_t done = 0, o = 0, i = 0, count; done < values; done += count) {
-        double sums[TYPED(LANES)] = {0}, products[TYPED(LANES)] = {0};
+        double sums[LANES] = {0}, products[LANES] = {0};
         real passed[TYPED(TILE)];
         count = values - done < TYPED(BLOCK_VALUES) ? values - done : TYPED(BLOCK_VALUES);
         for (ptrdiff_t left = count, run; left > 0; left -= run) {
@@ -229,8 +217,8 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
             i = i + run < a->inner ? i + run : 0;
             o += i == 0;
         }
-        sum += TYPED(sum_lanes)(sums);
-        product += TYPED(sum_lanes)(products);
+        sum += sum_lanes(sums);
+        product += sum_lanes(products);
     }
     TYPED(gradient) c = TYPED(finish_sums)(a, channel, sum, product);
     bool around = y_stride == 1 && TYPED(goes_around)(a, a->grad_y, a->grad_x);

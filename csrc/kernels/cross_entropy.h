@@ -6,18 +6,18 @@
  *
  * x prediction (N, C), t target (N) in, grad (N, C) out. Bytes per element in float32: 8. */
 
-/* For n >= LOSS_LANES. */
+/* For n >= LANES. */
 INLINE real TYPED(row_max)(const real *restrict x, ptrdiff_t n)
 {
-    real lane[LOSS_LANES];
-    ptrdiff_t i = LOSS_LANES;
+    real lane[LANES];
+    ptrdiff_t i = LANES;
     memcpy(lane, x, sizeof lane);
-    for (; i + LOSS_LANES <= n; i += LOSS_LANES)
-        for (int l = 0; l < LOSS_LANES; l++)
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
             lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
     for (int l = 0; l < n - i; l++)
         lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
-    for (int half = LOSS_LANES / 2; half > 0; half /= 2)
+    for (int half = LANES / 2; half > 0; half /= 2)
         for (int l = 0; l < half; l++)
             lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];
     return lane[0];
@@ -71,7 +71,7 @@ static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t en
         const real *x = (const real *)a->prediction + first * classes;
         const int64_t *target = (const int64_t *)a->target + first;
         real *restrict grad = (real *)a->grad + first * classes;
-        bool columns = classes < LOSS_LANES;
+        bool columns = classes < LANES;
         if (columns)
             TYPED(exp_columns)(x, target, n, classes, y, total, term);
         else

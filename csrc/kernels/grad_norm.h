@@ -7,7 +7,6 @@
 
 static void TYPED(grad_norm_squares)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
-    enum { LANES = 32 };
     const grad_norm_args *a = args;
     ptrdiff_t i = find_tensor(&a->blocks, begin);
     for (ptrdiff_t block = begin; block < end; block++) {

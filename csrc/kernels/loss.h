@@ -3,8 +3,6 @@
 #ifndef ONEPASS_LOSS_H
 #define ONEPASS_LOSS_H
 
-enum { LOSS_LANES = 32 };
-
 INLINE ptrdiff_t loss_block_end(const loss_args *a, ptrdiff_t block)
 {
     ptrdiff_t end = (block + 1) * a->block_rows;
@@ -15,14 +13,6 @@ INLINE ptrdiff_t loss_block_end(const loss_args *a, ptrdiff_t block)
 INLINE double loss_share(const loss_args *a, double of)
 {
     return a->mean && a->rows > 0 ? of / (double)a->rows : of;
-}
-
-INLINE double sum_lanes(double *lane)
-{
-    for (int half = LOSS_LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
 }
 
 /* In one part: partial[0] = the sum of the blocks, or the mean over the rows, NaN if there are none. */

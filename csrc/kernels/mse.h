@@ -22,10 +22,10 @@ static void TYPED(mse)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first, i = 0;
         const real *restrict x = (const real *)a->prediction + first, *restrict t = (const real *)a->target + first;
         real *restrict grad = (real *)a->grad + first;
-        double lane[LOSS_LANES] = {0};
-        for (; i + LOSS_LANES <= n; i += LOSS_LANES)
+        double lane[LANES] = {0};
+        for (; i + LANES <= n; i += LANES)
 #pragma omp simd
-            for (int l = 0; l < LOSS_LANES; l++)
+            for (int l = 0; l < LANES; l++)
                 lane[l] += TYPED(mse_term)(x[i + l], t[i + l], twice_share, grad + i + l);
         for (int l = 0; l < n - i; l++)
             lane[l] += TYPED(mse_term)(x[i + l], t[i + l], twice_share, grad + i + l);

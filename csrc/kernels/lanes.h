@@ -1,0 +1,16 @@
+/* lanes: a sum as LANES running sums, which vectors of any width hold, added up pairwise in the end. With more than
+ * 16 the compiler keeps the loop over them, to make vectors of it. */
+#ifndef ONEPASS_LANES_H
+#define ONEPASS_LANES_H
+
+enum { LANES = 32 };
+
+INLINE double sum_lanes(double *lane)
+{
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+#endif
