@@ -3,70 +3,102 @@ import numpy as np
 from ..checks import number
 from .checks import c_dense, check_array, check_gradient, float_dtype, positive_int
 from .module import Module
+from .row_mask import RowMask, group_slices
 
 
 class BatchNorm(Module):
     """What the three share; they differ in the numbers of dimensions that they take."""
 
     dimensions = ()
+    frozen = False
 
     parameter_names = "weight", "bias"
     buffer_names = "running_mean", "running_var", "num_batches_tracked"
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, axis=1, dtype=np.float32):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, *,
+                 axis=1, ghost_batch_size=None, dtype=np.float32):
         if axis not in (1, -1):
             raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
+        if ghost_batch_size is not None and positive_int("ghost_batch_size", ghost_batch_size) == 1:
+            raise ValueError("ghost_batch_size must be at least 2, was 1")
         self.num_features = positive_int("num_features", num_features)
-        self.eps, self.axis = number("eps", eps), axis
+        self.eps, self.axis, self.ghost_batch_size = number("eps", eps), axis, ghost_batch_size
         self.momentum = None if momentum is None else number("momentum", momentum, high=1)
-        dtype = float_dtype(dtype)
-        self.weight = np.ones(self.num_features, dtype) if affine else None
-        self.bias = np.zeros(self.num_features, dtype) if affine else None
-        self.running_mean = np.zeros(self.num_features, dtype)
-        self.running_var = np.ones(self.num_features, dtype)
-        self.num_batches_tracked = np.array(0, dtype=np.int64)
+        self.dtype = float_dtype(dtype)
+        self.weight = np.ones(self.num_features, self.dtype) if affine else None
+        self.bias = np.zeros(self.num_features, self.dtype) if affine else None
+        self.running_mean = np.zeros(self.num_features, self.dtype) if track_running_stats else None
+        self.running_var = np.ones(self.num_features, self.dtype) if track_running_stats else None
+        self.num_batches_tracked = np.array(0, dtype=np.int64) if track_running_stats else None
         self.own_gradients()
 
-    def forward(self, x):
+    def freeze(self, mode=True):
+        """Take the running statistics in training, too, and leave them alone; `mode=False` ends it. Returns self.
+
+        Gradients pass: weight and bias go on learning, and grad_x = grad_y * weight / sqrt(running_var + eps).
+        ValueError if there are no running statistics.
+        """
+        if mode and self.running_mean is None:
+            raise ValueError("a batch norm with track_running_stats=False cannot be frozen")
+        self.frozen = bool(mode)
+        return self
+
+    def forward(self, x, mask=None):
+        """y, from the valid values of x; where `mask` is False, y is 0 and so will grad_x be.
+
+        mask : bool array of x's shape without the channel axis, or (N,); None means all True
+        """
         self.check_input(x)
-        if not self.training:
-            return self.kernels.batch_norm_inference(x, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
-        batches, momentum = self._next_batch()
-        y, mean, rstd = self.kernels.batch_norm_forward(
-            x, *self._arrays_of_forward(), axis=self.axis, momentum=momentum, eps=self.eps)
-        self.num_batches_tracked[...] = batches
-        self._kept = x, mean, rstd
-        return y
+        if mask is not None:
+            mask = self._row_mask(mask, x)
+        entries = x if mask is None else mask.take(x)
+        if self.takes_batch_statistics():
+            y, groups = self._normalize(entries, mask)
+        else:
+            y = self.kernels.batch_norm_inference(entries, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
+            groups = None
+        if self.training:
+            groups = groups or [(None, *self._running_statistics())]
+            self._kept = entries, groups, not self.frozen, mask
+        return y if mask is None else mask.put(y)
 
     def backward(self, grad_y, accumulate=False):
-        x, mean, rstd = self.kept()
-        check_gradient(grad_y, x.shape, x.dtype)
-        if x.ndim > 3 and self._axis_order(grad_y) != self._axis_order(x):
+        x, groups, training, mask = self.kept()
+        check_gradient(grad_y, x.shape if mask is None else mask.shape, x.dtype)
+        if mask is not None:
+            grad_y = mask.take(grad_y)
+        elif x.ndim > 3 and self._axis_order(grad_y) != self._axis_order(x):
             # One loop walks both arrays; a Flatten after Fortran-ordered images turns the gradient around.
             ordered = np.empty_like(x)
             ordered[...] = grad_y
             grad_y = ordered
-        grad_weight, grad_bias = self._targets(accumulate)
-        grad_x = self.kernels.batch_norm_backward(
-            grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=True)
-        if accumulate:
-            self._add(grad_weight, grad_bias)
-        return grad_x
+        if len(groups) == 1:
+            [(_, mean, rstd)] = groups
+            grad_x = self._backward_group(grad_y, x, mean, rstd, training, accumulate)
+        else:
+            grad_x = np.empty_like(x)
+            for rows, mean, rstd in groups:
+                self._backward_group(grad_y[rows], x[rows], mean, rstd, training, accumulate, grad_x[rows])
+                accumulate = True
+        return grad_x if mask is None else mask.put(grad_x)
 
     def relu_dropout_forward(self, x, relu, p, seed, offset):
-        """`forward` in training, then ReLU and dropout; x is C-contiguous. Returns y and their mask."""
+        """`forward` in training of a layer that `is_plain`, then ReLU and dropout; returns y and their mask.
+
+        x is C-contiguous.
+        """
         self.check_input(x)
         batches, momentum = self._next_batch()
         y, mean, rstd, mask = self.kernels.batch_norm_relu_dropout_forward(
             x, self.weight, self.bias, self.running_mean, self.running_var,
             axis=self.axis, momentum=momentum, eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
-        self.num_batches_tracked[...] = batches
-        self._kept = x, mean, rstd
+        self._count(batches)
+        self._kept = x, [(None, mean, rstd)], True, None
         return y, mask
 
     def relu_dropout_backward(self, grad_y, mask, p, accumulate):
         """The gradient through all that."""
-        x, mean, rstd = self._kept
+        x, [(_, mean, rstd)], _, _ = self._kept
         check_gradient(grad_y, x.shape, x.dtype)
         grad_weight, grad_bias = self._targets(accumulate)
         grad_x = self.kernels.batch_norm_relu_dropout_backward(
@@ -76,19 +108,73 @@ class BatchNorm(Module):
         return grad_x
 
     def check_input(self, x):
-        check_array("x", x, self.running_mean.dtype)
+        check_array("x", x, self.dtype)
         if x.ndim not in self.dimensions or x.shape[self.axis] != self.num_features:
             raise ValueError(f"x must have shape {self._wanted_shapes()}, was {x.shape}")
-        if self.training and x.size == self.num_features:
+        if x.size == self.num_features and self.takes_batch_statistics():
             raise ValueError(f"Expected more than 1 value per channel when training, had shape {x.shape}")
+
+    def takes_batch_statistics(self):
+        """Whether `forward` normalises by the statistics of the batch, not by the running ones."""
+        return self.training and not self.frozen or self.running_mean is None
+
+    def is_plain(self):
+        """Whether training is what `batch_norm_forward` does, called once."""
+        return self.ghost_batch_size is None and not self.frozen
+
+    def _row_mask(self, mask, x):
+        """`mask` as a RowMask, or None if it is all True."""
+        mask = RowMask(mask, x, self.axis)
+        if mask.all():
+            return None
+        if self.takes_batch_statistics() and mask.valid_size() == self.num_features:
+            raise ValueError("Expected more than 1 value per channel when training, mask leaves 1")
+        return mask
+
+    def _normalize(self, x, mask):
+        """y, and (rows, mean, rstd) of each group of rows that is normalised by its own statistics."""
+        groups = []
+        if self.training and self.ghost_batch_size is not None and x.size:
+            entries_of_rows = np.ones(len(x), np.intp) if mask is None else mask.entries_of_rows()
+            groups = group_slices(entries_of_rows, self.ghost_batch_size, x[0].size // self.num_features)
+        if len(groups) < 2:
+            y, mean, rstd = self._normalize_group(x)
+            return y, [(None, mean, rstd)]
+        y = np.empty_like(x)
+        return y, [(rows, *self._normalize_group(x[rows], out=y[rows])[1:]) for rows in groups]
+
+    def _normalize_group(self, x, out=None):
+        batches, momentum = self._next_batch()
+        result = self.kernels.batch_norm_forward(
+            x, *self._arrays_of_forward(), axis=self.axis, momentum=momentum, eps=self.eps, out=out)
+        self._count(batches)
+        return result
+
+    def _backward_group(self, grad_y, x, mean, rstd, training, accumulate, out=None):
+        grad_weight, grad_bias = self._targets(accumulate)
+        grad_x = self.kernels.batch_norm_backward(
+            grad_y, x, self.weight, mean, rstd, grad_weight, grad_bias, axis=self.axis, training=training, out=out)
+        if accumulate:
+            self._add(grad_weight, grad_bias)
+        return grad_x
 
     def _arrays_of_forward(self):
         return self.weight, self.bias, self.running_mean, self.running_var
 
+    def _running_statistics(self):
+        """mean and rstd, as the kernels return those of a batch."""
+        return self.running_mean.astype(np.float64), 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
+
     def _next_batch(self):
         """What the number of batches is to be, and the weight of the new one."""
+        if self.num_batches_tracked is None:
+            return None, 0.0
         batches = self.num_batches_tracked.item() + 1
         return batches, 1 / batches if self.momentum is None else self.momentum
+
+    def _count(self, batches):
+        if batches is not None:
+            self.num_batches_tracked[...] = batches
 
     def _targets(self, accumulate):
         """What a kernel writes the parameters' gradients to: they themselves, or what is to be added to them."""
@@ -103,9 +189,11 @@ class BatchNorm(Module):
 
     def extra_repr(self):
         axis = "" if self.axis == 1 else f", axis={self.axis}"
-        dtype = "" if self.running_mean.dtype == np.float32 else f", dtype={self.running_mean.dtype}"
-        affine = self.weight is not None
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={affine}{axis}{dtype}"
+        dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        tracks = "" if self.running_mean is not None else ", track_running_stats=False"
+        ghosts = "" if self.ghost_batch_size is None else f", ghost_batch_size={self.ghost_batch_size}"
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}"
+                f"{tracks}{axis}{ghosts}{dtype}")
 
     def _axis_order(self, x):
         """The axes that are summed over, the one with the smallest steps in memory first."""
@@ -138,11 +226,20 @@ class BatchNorm1d(BatchNorm, leaf=True):
     eps : added to the variance
     momentum : weight of each new batch; None makes the running statistics the average of all batches
     affine : whether to learn weight (C,), which starts at 1, and bias (C,), which starts at 0
+    track_running_stats : False keeps no running statistics; in evaluation, too, the batch's serve
     axis : where the channels are: 1, or -1 for (N, L, C)
+    ghost_batch_size : in training, normalise each group of so many rows by its own statistics (ghost
+        batches, Hoffer et al. 2017), which the running ones take in turn; at least 2, None is one group.
+        The last group holds what remains; if that is one value per channel, it joins the group before.
     dtype : float32 or float64, of the parameters and of x
 
-    In training, one value per channel raises ValueError. The formulas of kernel and gradient are at
-    `onepass.reference.batch_norm_forward` and `batch_norm_backward`.
+    mask : for padded batches, `layer(x, mask)`: bool, (N,), or (N, L) for (N, C, L) or (N, L, C). Where it is
+        False x enters no statistic, and y and grad_x are 0, in evaluation as well. It must be True somewhere.
+        Ghost batches count the rows with a True.
+
+    One value per channel has no variance: where the statistics of the batch are to normalise it, a batch of
+    one, or a mask that leaves one, raises ValueError as in PyTorch, and changes nothing. The formulas of
+    kernel and gradient are at `onepass.reference.batch_norm_forward` and `batch_norm_backward`.
 
     >>> import numpy as np
     >>> layer = BatchNorm1d(2)
