@@ -8,14 +8,14 @@ from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
-from .module import KeptTogether
+from .module import KeptTogether, masked_forward
 
 
 class Block:
     """Layers in the place of which a kernel is called, forward and backward.
 
     A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
-    defines `fused_forward(x, kernels, training)`, for layers that agree in these, and `fused_backward(kept,
+    defines `fused_forward(x, mask, kernels, training)`, for layers that agree in these, and `fused_backward(kept,
     grad_y, accumulate, input_grad)`. What backward needs is kept here. Once a layer is called alone, which
     shows in what it keeps itself, the layers' own `backward` decide, and raise where they lack something.
     Layers that disagree, or whose methods someone has replaced, are run one by one.
@@ -27,16 +27,16 @@ class Block:
     def __init__(self, layers):
         self.layers = layers
 
-    def forward(self, x):
+    def forward(self, x, mask=None):
         kernels, training = self.layers[0].kernels, self.layers[0].training
         for layer in self.layers:
             if layer.kernels is not kernels or layer.training != training or is_patched(layer):
-                return self.forward_one_by_one(x)
-        return self.fused_forward(x, kernels, training)
+                return self.forward_one_by_one(x, mask)
+        return self.fused_forward(x, mask, kernels, training)
 
-    def forward_one_by_one(self, x):
+    def forward_one_by_one(self, x, mask):
         for layer in self.layers:
-            x = layer.forward(x)
+            x = masked_forward(layer, x, mask)
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
@@ -77,7 +77,7 @@ class BiasReLUDropout(Block):
         super().__init__(layers)
         self.linear, self.relu, self.dropout = (self.layer_of(*kind) for kind in self.kinds)
 
-    def fused_forward(self, x, kernels, training):
+    def fused_forward(self, x, mask, kernels, training):
         if self.linear is None:
             check_array("x", x)
             y, bias, out, kept_x = dense(x), None, None, None
@@ -85,12 +85,12 @@ class BiasReLUDropout(Block):
             y = out = self.linear.product(x)
             bias, kept_x = self.linear.bias, x
         p, seed, offset = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
-        y, mask = kernels.bias_relu_dropout_forward(
+        y, kept_bits = kernels.bias_relu_dropout_forward(
             y, bias, relu=self.relu is not None, p=p, seed=seed, offset=offset, out=out)
         if training:
             if self.dropout is not None:
                 self.dropout.offset[...] = offset + 1
-            self.keep((mask, p, y.shape, y.strides, y.dtype), kept_x)
+            self.keep((kept_bits, p, y.shape, y.strides, y.dtype), kept_x)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):
@@ -110,16 +110,16 @@ class BatchNormReLUDropout(Block):
         super().__init__(layers)
         self.norm, (self.relu, self.dropout) = layers[0], (self.layer_of(*kind) for kind in self.kinds[1:])
 
-    def fused_forward(self, x, kernels, training):
-        flags = x.flags if training and isinstance(x, np.ndarray) else None
+    def fused_forward(self, x, mask, kernels, training):
+        flags = x.flags if training and isinstance(x, np.ndarray) and mask is None and self.norm.is_plain() else None
         if flags is None or not flags.c_contiguous or not flags.aligned:
-            return self.forward_one_by_one(x)
+            return self.forward_one_by_one(x, mask)
         norm, dropout = self.norm, self.dropout
         p, seed, offset = NO_DROPOUT if dropout is None else dropout.next_draw()
-        y, mask = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
+        y, kept_bits = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
         if dropout is not None:
             dropout.offset[...] = offset + 1
-        self.keep((mask, p), norm._kept)
+        self.keep((kept_bits, p), norm._kept)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):

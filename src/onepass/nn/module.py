@@ -11,8 +11,9 @@ from .checks import check_array, check_shape
 class Module(UsesKernels):
     """What all layers share: names, modes, state, backend.
 
-    A layer defines `forward(x)` and `backward(grad_y, accumulate=False)`, and lists the attributes
-    that hold its arrays: `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
+    A layer defines `forward(x)`, or `forward(x, mask=None)` if it is to know which rows are padding, and
+    `backward(grad_y, accumulate=False)`, and lists the attributes that hold its arrays:
+    `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
     `buffer_names` are other state to save. An attribute may be None. Attributes that are Modules
     are its children, and their arrays are named "child.weight", as in PyTorch. A class, but none of its
     subclasses, promises to have no children by `class Name(Module, leaf=True)`, so that nobody looks for them.
@@ -77,8 +78,8 @@ class Module(UsesKernels):
         """
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
-    def __call__(self, x):
-        return self.forward(x)
+    def __call__(self, *args, **options):
+        return self.forward(*args, **options)
 
     def children(self):
         """The modules directly below this one: dict of name to module."""
@@ -229,15 +230,23 @@ class KeptTogether:
         self.values, self.first = values, first
 
 
+def masked_forward(layer, x, mask):
+    """The layer's `forward`, with the mask of x's valid rows if it takes one."""
+    forward = layer.forward
+    if mask is not None and _takes(getattr(forward, "__func__", forward), "mask"):
+        return forward(x, mask=mask)
+    return forward(x)
+
+
 def backward_parameters(layer, grad_y, accumulate=False):
     """The layer's `backward` where nobody needs the gradient of its input; that is not computed if it can be told."""
     backward = layer.backward
-    if _takes_input_grad(getattr(backward, "__func__", backward)):
+    if _takes(getattr(backward, "__func__", backward), "input_grad"):
         backward(grad_y, accumulate, input_grad=False)
     else:
         backward(grad_y, accumulate)
 
 
 @functools.lru_cache
-def _takes_input_grad(function):
-    return "input_grad" in inspect.signature(function).parameters
+def _takes(function, argument):
+    return argument in inspect.signature(function).parameters

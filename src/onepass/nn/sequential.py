@@ -1,5 +1,5 @@
 from .fused import fuse
-from .module import Module, backward_parameters
+from .module import Module, backward_parameters, masked_forward
 
 
 class Sequential(Module):
@@ -44,9 +44,10 @@ class Sequential(Module):
     def children(self):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def forward(self, x):
+    def forward(self, x, mask=None):
+        """The layers' outputs in turn; those that take a `mask`, such as BatchNorm, are given this one."""
         for step in self._steps():
-            x = step.forward(x)
+            x = step.forward(x) if mask is None else masked_forward(step, x, mask)
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
