@@ -1,5 +1,6 @@
 import math
 import numbers
+import operator
 
 
 def number(name, value, high=math.inf, below=math.inf, positive=False):
@@ -22,3 +23,14 @@ def number(name, value, high=math.inf, below=math.inf, positive=False):
     else:
         wanted = ">= 0" if x < 0 else ">= 0 and finite" if below == math.inf else f">= 0 and < {below}"
     raise ValueError(f"{name} must be {wanted}, was {value!r}")
+
+
+def integer(name, value, low):
+    """`value` as an int of at least `low`; TypeError if it is no integer, ValueError if it is less."""
+    try:
+        n = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, was {value!r}") from None
+    if n < low:
+        raise ValueError(f"{name} must be at least {low}, was {n}")
+    return n

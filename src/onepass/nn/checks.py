@@ -1,8 +1,8 @@
 """The questions that layers and losses ask of their arguments; each failure names what is wanted."""
 
-import operator
-
 import numpy as np
+
+from ..checks import integer
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -46,13 +46,7 @@ def c_dense(array):
 
 def positive_int(name, value):
     """`value` as an int of at least 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, was {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, was {number}")
-    return number
+    return integer(name, value, 1)
 
 
 def float_dtype(dtype):

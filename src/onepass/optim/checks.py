@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from ..checks import number
+from ..checks import integer, number
 
 
 def check_numbers(options, *names):
@@ -21,14 +21,17 @@ def check_flags(options, *names):
         options[name] = bool(options[name])
 
 
+def check_choice(name, value, *choices):
+    """ValueError unless it is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, was {value!r}")
+
+
 def step_count(name, value):
     """`value` as an int that an int64 can hold and count up."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, was {value!r}") from None
-    if not 0 <= count < np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must be >= 0 and fit in an int64, was {count}")
+    count = integer(name, value, 0)
+    if count >= np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit in an int64, was {count}")
     return count
 
 
