@@ -1,8 +1,10 @@
 """Optimizers that update NumPy arrays in place; names, defaults and meanings are PyTorch's."""
 
+from . import schedules
 from .adam import Adam, AdamW
 from .optimizer import Optimizer
 from .rmsprop import RMSProp
+from .scheduler import Scheduler
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "Scheduler", "schedules"]
