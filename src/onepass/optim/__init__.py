@@ -2,9 +2,12 @@
 
 from . import schedules
 from .adam import Adam, AdamW
+from .groups import decay_groups, groups_by_name
 from .optimizer import Optimizer
 from .rmsprop import RMSProp
 from .scheduler import Scheduler
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "Scheduler", "schedules"]
+__all__ = [
+    "SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "Scheduler", "decay_groups", "groups_by_name", "schedules",
+]

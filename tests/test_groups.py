@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from onepass import nn, optim
+from onepass.optim import decay_groups, groups_by_name
+
+
+def net():
+    return nn.Sequential(nn.Linear(3, 4, rng=0), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2, rng=1))
+
+
+def names(groups):
+    return [list(group["params"]) for group in groups]
+
+
+def options(groups):
+    return [{name: group[name] for name in group if name != "params"} for group in groups]
+
+
+def test_the_first_pattern_that_matches_chooses_the_group():
+    params = net().named_parameters()
+    groups = groups_by_name(params, {"3.*": {"lr": 0.5}, "*.bias": {"weight_decay": 0.0}, "?.weigh[t]": {"lr": 0.1}})
+    assert names(groups) == [["3.weight", "3.bias"], ["0.bias", "1.bias"], ["0.weight", "1.weight"]]
+    assert options(groups) == [{"lr": 0.5}, {"weight_decay": 0.0}, {"lr": 0.1}]
+    assert all(group["params"][name] is params[name] for group in groups for name in group["params"])
+
+
+def test_the_rest_is_a_group_without_options_of_its_own():
+    groups = groups_by_name(net().named_parameters(), {"*.bias": {"lr": 0.5}, "0.bias": {"lr": 0.1}})
+    assert names(groups) == [["0.bias", "1.bias", "3.bias"], ["0.weight", "1.weight", "3.weight"]]
+    assert options(groups) == [{"lr": 0.5}, {}]
+    assert options(groups_by_name(net().named_parameters(), {})) == [{}]
+
+
+def test_an_optimizer_takes_the_groups_and_gradients_by_name():
+    model = net()
+    optimizer = optim.SGD(groups_by_name(model.named_parameters(), {"0.*": {"lr": 0.0}}), lr=1.0)
+    before = {name: param.copy() for name, param in model.named_parameters().items()}
+    model.backward(np.ones_like(model.forward(np.arange(15, dtype=np.float32).reshape(5, 3))))
+    optimizer.step(model.named_gradients())
+    for name, param in model.named_parameters().items():
+        expected = before[name] - (0 if name.startswith("0.") else model.named_gradients()[name])
+        assert param.tobytes() == expected.astype(np.float32).tobytes()
+
+
+def test_biases_and_batch_norm_escape_decay():
+    groups = decay_groups(net().named_parameters(), weight_decay=0.25)
+    assert names(groups) == [["0.weight", "3.weight"], ["0.bias", "1.weight", "1.bias", "3.bias"]]
+    assert options(groups) == [{"weight_decay": 0.25}, {"weight_decay": 0.0}]
+    assert options(decay_groups(net().named_parameters(), weight_decay=0.25, l1=1)) == [
+        {"weight_decay": 0.25, "l1": 1}, {"weight_decay": 0.0, "l1": 0.0}
+    ]
+    assert names(decay_groups({"w": np.ones((2, 2))}, weight_decay=0.25)) == [["w"]]
+    assert names(decay_groups({"b": np.ones(2), "s": np.ones(())}, weight_decay=0.25)) == [["b", "s"]]
+
+
+@pytest.mark.parametrize("make, error, pattern", [
+    (lambda: groups_by_name([np.ones(2)], {}), TypeError, "^named_params must be a dict of name -> array"),
+    (lambda: groups_by_name({}, {}), TypeError, "^named_params must be a dict of name -> array"),
+    (lambda: decay_groups([np.ones((2, 2))], weight_decay=1), TypeError, "^named_params must be a dict"),
+    (lambda: decay_groups({"w": 1.0}, weight_decay=1), TypeError, r"^named_params\['w'\] must be a numpy.ndarray"),
+    (lambda: groups_by_name({"w": np.ones(2)}, [{"lr": 1}]), TypeError, "^options must be a dict of pattern"),
+    (lambda: groups_by_name({"w": np.ones(2)}, {"w": 0.1}), TypeError, r"^options\['w'\] must be a dict of options"),
+    (lambda: groups_by_name({"w": np.ones(2)}, {3: {}}), TypeError, r"^options\[3\] must be"),
+    (lambda: groups_by_name({"w": np.ones(2)}, {"w": {"params": []}}), TypeError, r"^options\['w'\] must be"),
+    (lambda: groups_by_name({"w": np.ones(2)}, {"*.w": {}}), ValueError, r"pattern '\*.w'.*no name; names are 'w'"),
+    (lambda: optim.SGD(groups_by_name({"w": np.ones(2)}, {"w": {"rate": 1}})), ValueError, "unknown entry 'rate'"),
+])
+def test_wrong_groups_are_refused(make, error, pattern):
+    with pytest.raises(error, match=pattern):
+        make()
