@@ -87,7 +87,14 @@ typedef struct {
     double p;
     uint64_t seed;
     uint32_t offset;
+    bool inverted;
 } dropout_args;
+
+typedef struct {
+    dropout_args elements; /* but its mask is of the channels: (ceil(samples * channels / 32)) */
+    ptrdiff_t channels, inner;
+    bool channels_last; /* x is (samples, inner, channels), else (samples, channels, inner) */
+} channel_dropout_args;
 
 /* Sums over rows are taken of blocks of so many rows of lanes. */
 enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_LANES = 256 };
@@ -148,7 +155,7 @@ typedef struct {
     const char *isa;
     /* by elements */
     kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES];
-    kernel *dropout_forward[TYPES], *dropout_backward[TYPES];
+    kernel *dropout_forward[TYPES], *dropout_backward[TYPES], *channel_dropout[TYPES];
     kernel *bias_relu_dropout_forward[TYPES];
     kernel *dropout_mask;
     kernel *stream;

@@ -66,6 +66,7 @@ const kernels PASTE(kernels, ISA) = {
     BOTH(grad_norm_merge),
     BOTH(dropout_forward),
     BOTH(dropout_backward),
+    BOTH(channel_dropout),
     BOTH(bias_relu_dropout_forward),
     BOTH(bias_relu_dropout_backward),
     BOTH(bias_relu_dropout_merge_sums),

@@ -31,7 +31,7 @@ def separate(backend, x, grad_y, weight, bias, *running, axis, relu, p):
     running = [array.copy() for array in running]
     y, mean, rstd = backend.batch_norm_forward(x, weight, bias, *running, axis=axis, momentum=0.1, eps=1e-5)
     positive = np.where(y <= 0, y.dtype.type(0), y) if relu else y
-    z, kept = backend.dropout_forward(positive, p=p, **SEED)
+    z, kept = backend.dropout_forward(positive, p=p, **SEED, inverted=True)
     passed = backend.dropout_backward(grad_y, kept, p=p)
     if relu:
         passed = np.where(positive <= 0, y.dtype.type(0), passed)

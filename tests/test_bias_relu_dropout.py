@@ -36,7 +36,7 @@ def one_by_one(x, bias, relu, p, seed, offset):
         passes = ~(y <= 0)
         y = np.where(passes, y, x.dtype.type(0))
     if p:
-        y, mask = native.dropout_forward(y, p=p, seed=seed, offset=offset)
+        y, mask = native.dropout_forward(y, p=p, seed=seed, offset=offset, inverted=True)
         passes = passes & kept_bits(mask, x.shape)
     return y, passes
 
@@ -239,7 +239,7 @@ def test_wrong_numbers_are_refused(changes, error):
     (lambda k, g: k.bias_relu_dropout_backward(g, None, p=0.5, grad_bias=None), "mask must be an array"),
     (lambda k, g: k.bias_relu_dropout_backward(g, None, p=0.0, grad_bias=None, out=g.copy()), "mask must be an array"),
     (lambda k, g: k.bias_relu_dropout_forward(g, None, relu=True, p=2.0, seed=0, offset=0), "p must be in"),
-    (lambda k, g: k.dropout_forward(g, p=np.nan, seed=0, offset=0), "p must be in"),
+    (lambda k, g: k.dropout_forward(g, p=np.nan, seed=0, offset=0, inverted=True), "p must be in"),
 ], ids=["no mask", "no mask but out", "p", "nan"])
 def test_every_backend_refuses(kernels, call, message):
     with pytest.raises(ValueError, match=message):

@@ -86,7 +86,7 @@ def test_vectorised_philox_is_the_scalar_one_for_each_counter():
     (129, 2**64 - 1, 2**31), (4225, 0x123456789ABCDEF, 77),
 ])
 def test_mask_is_the_documented_function(kernels, p, size, seed, offset):
-    y, mask = kernels.dropout_forward(np.ones(size, np.float32), p=p, seed=seed, offset=offset)
+    y, mask = kernels.dropout_forward(np.ones(size, np.float32), p=p, seed=seed, offset=offset, inverted=True)
     expected = [is_kept(i, p, seed, offset) for i in range(size)]
     assert mask.dtype == np.uint32 and mask.shape == (-(-size // 32),)
     assert kept_bits(mask, size).tolist() == expected
@@ -99,7 +99,7 @@ def test_mask_is_the_documented_function(kernels, p, size, seed, offset):
 def test_kept_elements_are_scaled_and_others_zero(kernels, dtype, p):
     x = draw(1003, dtype=dtype)
     before = x.copy()
-    y, mask = kernels.dropout_forward(x, p=p, seed=3, offset=4)
+    y, mask = kernels.dropout_forward(x, p=p, seed=3, offset=4, inverted=True)
     scale = dtype(1 / (1 - p)) if p < 1 else dtype(0)
     expected = np.where(kept_bits(mask, x.size), x * scale, dtype(0))
     mask.flags.writeable = x.flags.writeable = False
@@ -113,7 +113,7 @@ def test_share_of_kept_elements(kernels, p):
     """All bits, neighbours both, one element in two calls both: within six standard deviations."""
     n = 200_000
     kept, again = (
-        kept_bits(kernels.dropout_forward(np.ones(n, np.float32), p=p, seed=5, offset=offset)[1], n)
+        kept_bits(kernels.dropout_forward(np.ones(n, np.float32), p=p, seed=5, offset=offset, inverted=True)[1], n)
         for offset in (0, 1)
     )
 
@@ -134,14 +134,15 @@ def test_share_of_kept_elements(kernels, p):
     (np.float32, (1, 2500, 1)), (np.float32, (2, 5, 1, 1, 2, 5, 1, 5, 5)),
 ])
 def test_mask_depends_on_neither_shape_nor_dtype(kernels, dtype, shape):
-    expected = kernels.dropout_forward(np.ones(2500, np.float32), p=0.3, seed=8, offset=9)[1]
-    y, mask = kernels.dropout_forward(np.ones(shape, dtype), p=0.3, seed=8, offset=9)
+    expected = kernels.dropout_forward(np.ones(2500, np.float32), p=0.3, seed=8, offset=9, inverted=True)[1]
+    y, mask = kernels.dropout_forward(np.ones(shape, dtype), p=0.3, seed=8, offset=9, inverted=True)
     assert y.shape == shape and np.array_equal(mask, expected)
 
 
 def test_mask_of_fewer_elements_is_the_beginning_of_a_longer_one(kernels):
     def kept(size):
-        return kept_bits(kernels.dropout_forward(np.ones(size, np.float32), p=0.3, seed=8, offset=9)[1], size)
+        x = np.ones(size, np.float32)
+        return kept_bits(kernels.dropout_forward(x, p=0.3, seed=8, offset=9, inverted=True)[1], size)
 
     longest = kept(20_000)
     for size in (1, 33, 128, 1000, 4095, 4097, 16_385):
@@ -151,17 +152,17 @@ def test_mask_of_fewer_elements_is_the_beginning_of_a_longer_one(kernels):
 def test_seed_offset_and_block_each_change_the_mask(kernels):
     calls = [(1, 1), (1, 0), (1, 2**31), (0, 1), (2**32, 1), (2**32 + 1, 1), (2**63, 1)]
     x = np.ones(256, np.float32)
-    masks = [kernels.dropout_forward(x, p=0.5, seed=seed, offset=offset)[1] for seed, offset in calls]
+    masks = [kernels.dropout_forward(x, p=0.5, seed=seed, offset=offset, inverted=True)[1] for seed, offset in calls]
     blocks = {block.tobytes() for mask in masks for block in (mask[:4], mask[4:])}
     assert len(blocks) == 2 * len(calls)
-    assert np.array_equal(kernels.dropout_forward(x, p=0.5, seed=1, offset=1)[1], masks[0])
+    assert np.array_equal(kernels.dropout_forward(x, p=0.5, seed=1, offset=1, inverted=True)[1], masks[0])
 
 
 @each_dtype
 @each_p
 def test_infinity_and_nan_pass_where_kept_and_only_there(kernels, dtype, p):
     x = np.tile(np.array([np.nan, np.inf, -np.inf, -0.0, np.finfo(dtype).max], dtype), 60)
-    y, mask = kernels.dropout_forward(x, p=p, seed=1, offset=0)
+    y, mask = kernels.dropout_forward(x, p=p, seed=1, offset=0, inverted=True)
     kept = kept_bits(mask, x.size)
     assert not y[~kept].any() and not np.signbit(y[~kept]).any()
     assert np.array_equal(np.isnan(y[kept]), np.isnan(x[kept]))
@@ -176,7 +177,7 @@ def test_infinity_and_nan_pass_where_kept_and_only_there(kernels, dtype, p):
 @pytest.mark.parametrize("out", ["new", "given", "in place"])
 def test_mask_follows_the_order_in_memory(kernels, dtype, order, shape, out):
     memory = draw(*shape, dtype=dtype)
-    flat, expected = kernels.dropout_forward(memory.reshape(-1).copy(), p=0.4, seed=2, offset=3)
+    flat, expected = kernels.dropout_forward(memory.reshape(-1).copy(), p=0.4, seed=2, offset=3, inverted=True)
     wanted_grad = kernels.dropout_backward(memory.reshape(-1).copy(), expected, p=0.4)
     for backward in (False, True):
         x = memory.copy().transpose(order)
@@ -184,7 +185,7 @@ def test_mask_follows_the_order_in_memory(kernels, dtype, order, shape, out):
         if backward:
             y = kernels.dropout_backward(x, expected, p=0.4, out=target)
         else:
-            y, mask = kernels.dropout_forward(x, p=0.4, seed=2, offset=3, out=target)
+            y, mask = kernels.dropout_forward(x, p=0.4, seed=2, offset=3, inverted=True, out=target)
             assert mask.tobytes() == expected.tobytes()
         assert target is None or y is target
         assert y.shape == x.shape and y.strides == x.strides
@@ -194,8 +195,8 @@ def test_mask_follows_the_order_in_memory(kernels, dtype, order, shape, out):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_out_may_be_part_of_a_larger_array(kernels, order):
     x = np.array(draw(13, 11), order=order)
-    expected, mask = kernels.dropout_forward(x, p=0.5, seed=2, offset=3)
-    for call in (lambda out: kernels.dropout_forward(x, p=0.5, seed=2, offset=3, out=out)[0],
+    expected, mask = kernels.dropout_forward(x, p=0.5, seed=2, offset=3, inverted=True)
+    for call in (lambda out: kernels.dropout_forward(x, p=0.5, seed=2, offset=3, inverted=True, out=out)[0],
                  lambda out: kernels.dropout_backward(x, mask, p=0.5, out=out)):
         buffer = np.full(13 * 11 + 10, 7, np.float32)
         part = buffer[5:-5].reshape(13, 11, order=order)
@@ -207,7 +208,7 @@ def test_out_may_be_part_of_a_larger_array(kernels, order):
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 2), (), (1,), (1, 1)])
 def test_empty_and_single(kernels, dtype, shape):
     x = np.full(shape, 3, dtype)
-    y, mask = kernels.dropout_forward(x, p=0.0, seed=1, offset=0)
+    y, mask = kernels.dropout_forward(x, p=0.0, seed=1, offset=0, inverted=True)
     grad_x = kernels.dropout_backward(x, mask, p=0.0)
     for result in (y, grad_x):
         assert type(result) is np.ndarray and result.shape == shape and result.dtype == dtype
@@ -241,7 +242,7 @@ def test_large_results_have_the_same_bits(dtype, elements):
         buffer = np.full(size + 32, 7, dtype)
         part = buffer[offset:][:size] if offset != "in place" else x.copy()
         source = x if offset != "in place" else part
-        y, mask = native.dropout_forward(source, p=0.5, seed=2, offset=3, out=part)
+        y, mask = native.dropout_forward(source, p=0.5, seed=2, offset=3, inverted=True, out=part)
         assert y is part
         if expected is None:
             kept = kept_bits(mask, size)
@@ -265,7 +266,7 @@ MASK = np.arange(2, dtype=np.uint32)
 def arguments(kernel, dtype=np.float32, **changes):
     arrays = {"out": np.full(SIZE, 7, dtype), "p": 0.5}
     if kernel == "dropout_forward":
-        arrays |= {"x": draw(*SIZE, dtype=dtype), "seed": 1, "offset": 2}
+        arrays |= {"x": draw(*SIZE, dtype=dtype), "seed": 1, "offset": 2, "inverted": True}
     else:
         arrays |= {"grad_y": draw(*SIZE, dtype=dtype), "mask": MASK.copy()}
     return arrays | changes

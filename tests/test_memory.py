@@ -18,7 +18,7 @@ from onepass.train import mlp, train_batch
 
 KIB, MIB = 1 << 10, 1 << 20
 RECYCLED = 16 * KIB  # bytes from which on memory is recycled
-DROPOUT = dict(p=0.5, seed=1, offset=0)
+DROPOUT = dict(p=0.5, seed=1, offset=0, inverted=True)
 
 
 @pytest.fixture(autouse=True)

@@ -186,10 +186,10 @@ def test_copies_stay_with_textbook_numpy(duplicate):
 
 def test_textbook_dropout_drops_the_same_in_both_directions():
     x = np.ones((100, 100), np.float32)
-    y, mask = textbook.dropout_forward(x, p=0.2, seed=0, offset=0)
+    y, mask = textbook.dropout_forward(x, p=0.2, seed=0, offset=0, inverted=True)
     np.testing.assert_array_equal(textbook.dropout_backward(x, mask, p=0.2), y)
     assert y.dtype == np.float32 and set(np.unique(y)) == {0, np.float32(1.25)}
-    assert not np.array_equal(y, textbook.dropout_forward(x, p=0.2, seed=0, offset=0)[0])
+    assert not np.array_equal(y, textbook.dropout_forward(x, p=0.2, seed=0, offset=0, inverted=True)[0])
 
 
 def test_compare_backends_stops_when_time_is_up():

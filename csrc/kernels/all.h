@@ -10,6 +10,7 @@
 #include "grad_norm.h"
 
 #include "dropout.h"
+#include "channel_dropout.h"
 #include "bias_relu_dropout.h"
 
 #include "batch_norm.h"

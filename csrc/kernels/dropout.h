@@ -1,6 +1,6 @@
-/* dropout_forward, dropout_backward: inverted dropout (Srivastava et al. 2014).
+/* dropout_forward, dropout_backward: dropout (Srivastava et al. 2014).
  *
- *   y = x / (1 - p) where the mask's bit is 1, else 0
+ *   y = x / (1 - p) where the mask's bit is 1, else 0          if inverted, else x instead of x / (1 - p)
  *
  * x (n) in, y (n) out, mask (ceil(n / 32)) words, one bit an element. Forward draws the mask as
  * reference/dropout.py defines it: bits of 1 - p are compared with random bits, the most significant
@@ -176,7 +176,7 @@ INLINE void TYPED(apply_words)(const real *x, real *y, const uint32_t *mask, ptr
 INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdiff_t begin, ptrdiff_t end)
 {
     const real *x = a->x;
-    real *y = a->y, scale = TYPED(dropout_scale)(a->p);
+    real *y = a->y, scale = a->inverted ? TYPED(dropout_scale)(a->p) : 1;
     if (x == y || (size_t)a->size * sizeof(real) < NONTEMPORAL_RESULT) {
         TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
         return;

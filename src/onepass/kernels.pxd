@@ -73,6 +73,11 @@ cdef extern from "kernels.h" nogil:
         double p
         uint64_t seed
         uint32_t offset
+        c_bool inverted
+    ctypedef struct channel_dropout_args:
+        dropout_args elements
+        ptrdiff_t channels, inner
+        c_bool channels_last
     int BIAS_BLOCK_ROWS, BIAS_MIN_LANES
     ctypedef struct bias_relu_dropout_args:
         ptrdiff_t size, channels
@@ -122,6 +127,7 @@ cdef extern from "kernels.h" nogil:
         kernel *grad_norm_merge[2]
         kernel *dropout_forward[2]
         kernel *dropout_backward[2]
+        kernel *channel_dropout[2]
         kernel *bias_relu_dropout_forward[2]
         kernel *bias_relu_dropout_backward[2]
         kernel *bias_relu_dropout_merge_sums[2]

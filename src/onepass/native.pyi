@@ -100,10 +100,16 @@ def batch_norm_backward(
     out: Array | None = None,
 ) -> Array: ...
 def dropout_forward(
-    x: Array, *, p: float, seed: int, offset: int, out: Array | None = None
+    x: Array, *, p: float, seed: int, offset: int, inverted: bool, out: Array | None = None
 ) -> tuple[Array, NDArray[np.uint32]]: ...
 def dropout_backward(
     grad_y: Array, mask: NDArray[np.uint32], *, p: float, out: Array | None = None
+) -> Array: ...
+def channel_dropout_forward(
+    x: Array, *, p: float, seed: int, offset: int, inverted: bool, axis: int, out: Array | None = None
+) -> tuple[Array, NDArray[np.uint32]]: ...
+def channel_dropout_backward(
+    grad_y: Array, mask: NDArray[np.uint32], *, p: float, axis: int, out: Array | None = None
 ) -> Array: ...
 def bias_relu_dropout_forward(
     x: Array,

@@ -56,6 +56,7 @@ cdef enum:
 _COSTS = {
     "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST, "grad_norm": GRAD_NORM_COST,
     "dropout_forward": MASK_COST + HALF_DRAW_COST, "dropout_backward": MASK_COST,
+    "channel_dropout_forward": MASK_COST, "channel_dropout_backward": MASK_COST,
     "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
     "batch_norm_forward": MOMENTS_COST, "batch_norm_inference": MOMENTS_COST, "batch_norm_backward": MOMENTS_COST,
     "batch_norm_relu_dropout_forward": HALF_DRAW_COST, "batch_norm_relu_dropout_backward": MOMENTS_COST,
@@ -87,6 +88,7 @@ include "doors/steps.pxi"
 include "doors/grad_norm.pxi"
 include "doors/batch_norm.pxi"
 include "doors/dropout.pxi"
+include "doors/channel_dropout.pxi"
 include "doors/bias_relu_dropout.pxi"
 include "doors/batch_norm_relu_dropout.pxi"
 include "doors/losses.pxi"

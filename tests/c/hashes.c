@@ -106,12 +106,16 @@ static void dropout(const kernels *k, int type)
     state = 2;
     void *x = array(type, SIZE, 0, 0), *y = array(type, SIZE, 0, 0);
     for (int p = 0; p <= 10; p++) {
-        dropout_args a = {SIZE, x, y, mask, p / 10.0, 0x123456789ABCDEF0u, (uint32_t)p};
+        dropout_args a = {SIZE, x, y, mask, p / 10.0, 0x123456789ABCDEF0u, (uint32_t)p, p % 2 == 0};
         k->dropout_forward[type](&a, 0, SIZE);
         add(&hash, y, SIZE * width(type));
         add(&hash, mask, sizeof mask);
         k->dropout_backward[type](&a, 0, SIZE);
         add(&hash, y, SIZE * width(type));
+        channel_dropout_args c = {a, 7, SIZE / 7 / 5, p % 3 == 0};
+        c.elements.size = SIZE / 7 / 5 * 7 * 5;
+        k->channel_dropout[type](&c, 0, c.elements.size);
+        add(&hash, y, (size_t)c.elements.size * width(type));
     }
     free(x);
     free(y);

@@ -21,6 +21,7 @@ import numpy as np
 from .. import reference
 from . import in_place, textbook
 from .machine import l2_bytes
+from .textbook import channel_shape
 
 LADDER = tuple(1 << k for k in range(10, 27, 2))  # 1 Ki to 64 Mi elements
 ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
@@ -121,8 +122,9 @@ def _with_float_mask(arguments):
     if "mask" not in arguments:
         return arguments
     like, scale = arguments["grad_y"], 1 / (1 - arguments["p"])
-    bits = np.unpackbits(arguments["mask"].astype("<u4").view(np.uint8), count=like.size, bitorder="little")
-    return arguments | {"mask": bits.reshape(like.shape).astype(like.dtype) * scale}
+    shape = like.shape if "x" in arguments or "axis" not in arguments else channel_shape(like, arguments["axis"])
+    bits = np.unpackbits(arguments["mask"].astype("<u4").view(np.uint8), count=math.prod(shape), bitorder="little")
+    return arguments | {"mask": bits.reshape(shape).astype(like.dtype) * scale}
 
 
 def _optimizer(kernel, options, state, absent=(), *, sizes=ONE, **hyper):
@@ -218,13 +220,22 @@ def _last(shape):
 
 def _dropout_forward_arguments(size, dtype, rng, *, p):
     x = rng.standard_normal(size, dtype=dtype)
-    return {"x": x, "p": p, "seed": 0x123456789ABCDEF, "offset": 3, "out": np.empty_like(x)}
+    return {"x": x, "p": p, "seed": 0x123456789ABCDEF, "offset": 3, "inverted": True, "out": np.empty_like(x)}
 
 
 def _dropout_backward_arguments(size, dtype, rng, *, p):
     grad_y = rng.standard_normal(size, dtype=dtype)
     mask = rng.integers(0, 2**32, -(-size // 32), dtype=np.uint32)
     return {"grad_y": grad_y, "mask": mask, "p": p, "out": np.empty_like(grad_y)}
+
+
+def _channel_dropout_arguments(size, dtype, rng, *, kernel, shape, axis):
+    x = rng.standard_normal(size if isinstance(size, tuple) else shape(size), dtype=dtype)
+    arguments = {"p": 0.2, "axis": axis, "out": np.empty_like(x)}
+    if kernel == "channel_dropout_forward":
+        return {"x": x, "seed": 0x123456789ABCDEF, "offset": 3, "inverted": True} | arguments
+    mask = rng.integers(0, 2**32, -(-math.prod(channel_shape(x, axis)) // 32), dtype=np.uint32)
+    return {"grad_y": x, "mask": mask} | arguments
 
 
 def _dropout(kernel, options, arguments, sizes=LADDER):
@@ -242,6 +253,7 @@ def _batch_norm_relu_dropout_arguments(size, dtype, rng, *, kernel, p):
 
 def _bias_relu_dropout_forward_arguments(size, dtype, rng, *, p):
     arguments = _dropout_forward_arguments(size if isinstance(size, tuple) else _flat(size), dtype, rng, p=p)
+    del arguments["inverted"]
     return arguments | {"bias": rng.standard_normal(arguments["x"].shape[1], dtype=dtype), "relu": True}
 
 
@@ -328,6 +340,11 @@ CASES = [
     _dropout("dropout_forward", "p=0.5", partial(_dropout_forward_arguments, p=0.5)),
     _dropout("dropout_forward", "p=0.2", partial(_dropout_forward_arguments, p=0.2)),
     _dropout("dropout_backward", "p=0.5", partial(_dropout_backward_arguments, p=0.5)),
+    *[_dropout(f"channel_dropout_{name}", options,
+               partial(_channel_dropout_arguments, kernel=f"channel_dropout_{name}", shape=shape, axis=axis), sizes)
+      for name in ("forward", "backward")
+      for options, shape, axis, sizes in (("NCHW", _channels_first, 1, IMAGES[1:3]),
+                                          ("NHWC", _channels_last, -1, tuple(map(_last, IMAGES[1:3]))))],
     *[_dropout(f"bias_relu_dropout_{name}", f"p={p:g}", partial(arguments, p=p), PRODUCTS)
       for name, arguments in (("forward", _bias_relu_dropout_forward_arguments),
                               ("backward", _bias_relu_dropout_backward_arguments))

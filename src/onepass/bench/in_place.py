@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from .places import empty_like
-from .textbook import layout
+from .textbook import channel_shape, layout
 
 
 def sgd_step(params, grads, momentum_buffers, steps, *,
@@ -165,7 +165,7 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return step
 
 
-def dropout_forward(x, *, p, seed, offset, out):
+def dropout_forward(x, *, p, seed, offset, inverted, out):
     rng = np.random.default_rng(seed)
     random, kept = np.empty(x.shape, dtype=np.float32), np.empty(x.shape, dtype=bool)
 
@@ -173,7 +173,7 @@ def dropout_forward(x, *, p, seed, offset, out):
         rng.random(out=random, dtype=np.float32)
         np.less(random, 1 - p, out=kept)
         np.multiply(x, kept, out=out)
-        return np.multiply(out, 1 / (1 - p), out=out), kept
+        return np.multiply(out, 1 / (1 - p), out=out) if inverted else out, kept
     return step
 
 
@@ -181,11 +181,24 @@ def dropout_backward(grad_y, mask, *, p, out):
     return partial(np.multiply, grad_y, mask, out=out)
 
 
+def channel_dropout_forward(x, *, p, seed, offset, inverted, axis, out):
+    rng, shape, scale = np.random.default_rng(seed), channel_shape(x, axis), x.dtype.type(1 / (1 - p) if inverted else 1)
+
+    def step():
+        mask = (rng.random(shape, dtype=np.float32) < 1 - p) * scale
+        return np.multiply(x, mask, out=out), mask
+    return step
+
+
+def channel_dropout_backward(grad_y, mask, *, p, axis, out):
+    return partial(np.multiply, grad_y, mask, out=out)
+
+
 def batch_norm_relu_dropout_forward(x, weight, bias, running_mean, running_var, *,
                                     axis, momentum, eps, relu, p, seed, offset, out):
     normalize = batch_norm_forward(x, weight, bias, running_mean, running_var, axis=axis, momentum=momentum, eps=eps,
                                    out=out)
-    drop = dropout_forward(out, p=p, seed=seed, offset=offset, out=out) if p else None
+    drop = dropout_forward(out, p=p, seed=seed, offset=offset, inverted=True, out=out) if p else None
     positive = np.empty(x.shape, dtype=bool)
 
     def step():
@@ -209,7 +222,7 @@ def batch_norm_relu_dropout_backward(grad_y, x, weight, mean, rstd, mask, grad_w
 
 
 def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out):
-    drop = dropout_forward(out, p=p, seed=seed, offset=offset, out=out) if p else None
+    drop = dropout_forward(out, p=p, seed=seed, offset=offset, inverted=True, out=out) if p else None
     positive = np.empty(x.shape, dtype=bool)
 
     def step():

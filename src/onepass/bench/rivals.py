@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import native
 from .cases import arrays, state_names
+from .textbook import channel_shape
 
 # Of the largest change that the work makes to an array. Sums over some 10,000 elements, in any order, are
 # well within; leaving out an operation is not.
@@ -57,7 +58,9 @@ def check_kernel(kernel, arguments, make, runs=2):
     theirs, ours = copy.deepcopy(arguments), copy.deepcopy(arguments)
     rival = make(theirs)
     if kernel.endswith("dropout_forward") and arguments["p"]:
-        return _check_dropout(getattr(native, kernel)(**ours | {"p": 0.0})[0], arguments["p"], rival)
+        x = getattr(native, kernel)(**ours | {"p": 0.0})[0]
+        units = channel_shape(x, arguments["axis"]) if kernel == "channel_dropout_forward" else x.shape
+        return _check_dropout(x, arguments["p"], rival, units)
     native_rival = keeping(kernel, ours, lambda: getattr(native, kernel)(**ours))
     for _ in range(runs):
         rival.run()
@@ -99,7 +102,7 @@ def check_block(rival, norm, p, x, grad_y):
     """
     y = np.maximum(norm.forward(x), 0)
     if p:
-        _check_dropout(y, p, rival)
+        _check_dropout(y, p, rival, y.shape)
     else:
         rival.run()
         rival.run()
@@ -150,13 +153,17 @@ def _compare(name, want, got, was, tolerance):
         raise Refused(f"{name} is off by {difference:.3g}, where {allowed:.2g} is rounding")
 
 
-def _check_dropout(x, p, rival, parts=16):
-    """Every part of x, what is there without dropout, must keep its share; every run must draw another mask."""
-    masks, present = [], x != 0
+def _check_dropout(x, p, rival, units, parts=16):
+    """Every part of x, what is there without dropout, must keep its share; every run must draw another mask.
+
+    `units` is the shape of what is kept or dropped as a whole, which broadcasts to x's.
+    """
+    first_of_unit = tuple(map(slice, units))
+    masks, present = [], x[first_of_unit] != 0
     for _ in range(2):
         rival.run()
         y = rival.results()["y"].copy()
-        masks.append(y != 0)
+        masks.append(y[first_of_unit] != 0)
         for kept in np.array_split(masks[-1][present], parts):
             expected = (1 - p) * kept.size
             if abs(np.count_nonzero(kept) - expected) > 6 * math.sqrt(expected * p) + 1:

@@ -101,13 +101,25 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return rstd * (grad_xhat - average - xhat * slope)
 
 
-def dropout_forward(x, *, p, seed, offset, out=None):
-    mask = (GENERATOR.random(x.shape, dtype=np.float32) < 1 - p) * x.dtype.type(1 / (1 - p))
-    return x * mask, mask
+def dropout_forward(x, *, p, seed, offset, inverted, out=None):
+    return _drop(x, x.shape, p, inverted)
 
 
 def dropout_backward(grad_y, mask, *, p, out=None):
     return grad_y * mask
+
+
+def channel_dropout_forward(x, *, p, seed, offset, inverted, axis, out=None):
+    return _drop(x, channel_shape(x, axis), p, inverted)
+
+
+def channel_dropout_backward(grad_y, mask, *, p, axis, out=None):
+    return grad_y * mask
+
+
+def _drop(x, shape, p, inverted):
+    mask = (GENERATOR.random(shape, dtype=np.float32) < 1 - p) * x.dtype.type(1 / (1 - p) if inverted else 1)
+    return x * mask, mask
 
 
 def batch_norm_relu_dropout_forward(x, weight, bias, running_mean, running_var, *,
@@ -129,7 +141,7 @@ def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
         y = np.maximum(y, 0)
         mask = (y > 0).astype(x.dtype)
     if p:
-        y, kept = dropout_forward(y, p=p, seed=seed, offset=offset)
+        y, kept = dropout_forward(y, p=p, seed=seed, offset=offset, inverted=True)
         mask = kept * mask if relu else kept
     return y, mask
 
@@ -179,3 +191,9 @@ def layout(x, axis):
     axis %= x.ndim
     axes = tuple(i for i in range(x.ndim) if i != axis)
     return axes, [x.shape[i] if i == axis else 1 for i in range(x.ndim)]
+
+
+def channel_shape(x, axis):
+    """The shape in which one value per sample and channel broadcasts."""
+    between = [1] * (x.ndim - 2)
+    return (len(x), x.shape[1], *between) if axis == 1 else (len(x), *between, x.shape[-1])

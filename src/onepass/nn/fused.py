@@ -146,7 +146,8 @@ def _beginning(layers, kinds):
     """The longest beginning of `layers` that has types of `kinds`, in order and each at most once."""
     run, left = [], iter(kinds)
     for layer in layers:
-        if not any(type(layer) in kind for kind in left):
+        # The kernels of blocks scale what dropout keeps; evaluation would have to scale, too, were it not inverted.
+        if not any(type(layer) in kind for kind in left) or (type(layer) is Dropout and not layer.inverted):
             break
         run.append(layer)
     return run

@@ -51,6 +51,8 @@ class Module(UsesKernels):
         "batch_norm_relu_dropout_forward",
         "bias_relu_dropout_backward",
         "bias_relu_dropout_forward",
+        "channel_dropout_backward",
+        "channel_dropout_forward",
         "dropout_backward",
         "dropout_forward",
     )

@@ -11,6 +11,7 @@ from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
 from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
+from .channel_dropout import channel_dropout_backward, channel_dropout_forward
 from .dropout import dropout_backward, dropout_forward
 from .grad_norm import grad_norm
 from .losses import bce_with_logits, cross_entropy, mse
@@ -29,6 +30,8 @@ __all__ = [
     "bias_relu_dropout_backward",
     "bias_relu_dropout_forward",
     "bce_with_logits",
+    "channel_dropout_backward",
+    "channel_dropout_forward",
     "cross_entropy",
     "dropout_backward",
     "dropout_forward",

@@ -6,12 +6,12 @@ from .rounding import scalar
 BLOCK = 128  # elements, and mask bits, that one Philox counter decides
 
 
-def dropout_forward(x, *, p, seed, offset, out=None):
-    """Inverted dropout (Srivastava et al. 2014): zero with probability p, scale the rest by 1/(1-p).
+def dropout_forward(x, *, p, seed, offset, inverted, out=None):
+    """Dropout (Srivastava et al. 2014): zero with probability p and, if inverted, scale the rest by 1/(1-p).
 
     ::
 
-        y[i] = x[i] / (1 - p)    where bit i of the mask is 1, which has probability 1 - p
+        y[i] = x[i] / (1 - p)    where bit i of the mask is 1, which has probability 1 - p; x[i] if not inverted
         y[i] = 0                 elsewhere, also where x[i] is not finite
 
     The mask is a function of (seed, offset, i) alone. i counts elements in memory order. Bit
@@ -23,13 +23,14 @@ def dropout_forward(x, *, p, seed, offset, out=None):
     x : float32 or float64 array of any shape, without gaps in memory (C order, or a transpose of it)
     p : probability of zeroing, in [0, 1]
     seed, offset : integers in [0, 2^64) and [0, 2^32)
+    inverted : whether to scale, so that the mean of y is x
     out : array for y: x itself, or one of x's shape, dtype and strides; None makes a new one
 
     Returns (y, mask). mask is uint32 of shape (ceil(x.size / 32),): bit i mod 32 of word i div 32.
     """
     check_p(p)
     mask = random_mask(x.size, 1.0 - p, seed, offset)
-    return apply_mask(x, mask, p, out), mask
+    return apply_mask(x, mask, p if inverted else 0.0, out), mask
 
 
 def dropout_backward(grad_y, mask, *, p, out=None):
@@ -37,6 +38,7 @@ def dropout_backward(grad_y, mask, *, p, out=None):
 
     grad_y : float32 or float64 array, in the memory order that the input of `dropout_forward` had
     mask : the uint32 array which that call returned
+    p : as in that call; 0 if it was not `inverted`
     out : array for the result: grad_y itself, or one like it; None makes a new one
     """
     check_p(p)
@@ -78,13 +80,20 @@ def random_mask(size, keep, seed, offset):
 
 def apply_mask(x, mask, p, out):
     flat = x.ravel(order="K")
-    kept = np.unpackbits(mask.astype("<u4").view(np.uint8), count=flat.size, bitorder="little")
-    scale = scalar(1.0 / (1.0 - p) if p < 1 else 0.0, x.dtype)
     y = np.empty_like(x) if out is None else out
     target = y.ravel(order="K")
     same_order = all(n <= 1 or s == t for n, s, t in zip(x.shape, x.strides, y.strides))
     if x.size and not (same_order and np.may_share_memory(target, y)):
         raise ValueError("out must be contiguous, in the memory order of the input")
-    with np.errstate(all="ignore"):  # what happens at dropped elements is not seen
-        target[...] = np.where(kept, flat * scale, x.dtype.type(0))
+    target[...] = select(flat, mask_bits(mask, flat.size), p)
     return y
+
+
+def mask_bits(mask, count):
+    return np.unpackbits(mask.astype("<u4").view(np.uint8), count=count, bitorder="little")
+
+
+def select(x, kept, p):
+    scale = scalar(1.0 / (1.0 - p) if p < 1 else 0.0, x.dtype)
+    with np.errstate(all="ignore"):  # what happens at dropped elements is not seen
+        return np.where(kept, x * scale, x.dtype.type(0))

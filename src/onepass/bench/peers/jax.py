@@ -114,7 +114,7 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return _rival(backward, state, fixed, ("grad_x", "grad_weight", "grad_bias"))
 
 
-def dropout_forward(x, *, p, seed, offset, out):
+def dropout_forward(x, *, p, seed, offset, inverted, out):
     def forward(y, mask, key, x):
         key, own = jax.random.split(key)
         return *_dropout(own, x, p), key

@@ -96,7 +96,7 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return _rival(run, {"grad_x": out, "grad_weight": grad_weight, "grad_bias": grad_bias})
 
 
-def dropout_forward(x, *, p, seed, offset, out):
+def dropout_forward(x, *, p, seed, offset, inverted, out):
     kept = np.empty(x.size, dtype=bool)
     run = _call(_dropout_forward, x.reshape(-1), kept, out.reshape(-1), *_scalars(x, 1 / (1 - p), 0), p)
     return _rival(run, {"y": out})

@@ -88,14 +88,8 @@ def batch_norm_backward(*, grad_y, x, weight, mean, rstd, grad_weight, grad_bias
     return {"torch": Rival(run, results)}
 
 
-def dropout_forward(*, x, p, seed, offset, out):
-    x = torch.from_numpy(x).requires_grad_()  # so that y's graph keeps the mask for backward
-    y = [None]
-
-    def run():
-        y[0] = functional.dropout(x, p)
-
-    return {"torch": Rival(run, lambda: {"y": y[0].detach().numpy()})}
+def dropout_forward(*, x, p, seed, offset, inverted, out):
+    return _dropout(functional.dropout, torch.from_numpy(x), p)
 
 
 def dropout_backward(*, grad_y, mask, p, out):
@@ -105,6 +99,20 @@ def dropout_backward(*, grad_y, mask, p, out):
     noise = kept.reshape(grad_y.shape).astype(grad_y.dtype) / (1 - p)
     run = partial(torch.mul, *_shared(grad_y, noise), out=torch.from_numpy(out))
     return _rival(run, {"grad_x": out})
+
+
+def channel_dropout_forward(*, x, p, seed, offset, inverted, axis, out):
+    return _dropout(functional.dropout2d, _channels_second(x, axis), p, axis)
+
+
+def _dropout(function, x, p, axis=1):
+    x = x.requires_grad_()  # so that y's graph keeps the mask for backward
+    y = [None]
+
+    def run():
+        y[0] = function(x, p)
+
+    return {"torch": Rival(run, lambda: {"y": y[0].detach().movedim(1, axis).numpy()})}
 
 
 def batch_norm_relu_dropout_forward(*, x, weight, bias, running_mean, running_var, axis, momentum, eps,
