@@ -10,7 +10,8 @@ import pytest
 from onepass import native, nn, optim, reference
 from onepass.bench import textbook
 from onepass.data import Standardize
-from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict, replacing
+from onepass.files import replacing
+from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict
 
 
 def problem(task="classification", rows=200, seed=0, dropout=0.2):

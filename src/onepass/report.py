@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import native
-from .train import replacing
+from .files import replacing
 
 SCORES = {"classification": "accuracy", "regression": "R^2"}
 LOSSES = {"classification": "cross-entropy (nats)", "regression": "squared error (variances of the target)"}

@@ -1,18 +1,16 @@
 """Training: the network, the loop, its score, a comparison of backends, and a saved model."""
 
-import contextlib
 import copy
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from . import nn
 from .data import Standardize, batch_rows
+from .files import replacing
 from .nn.module import backward_parameters
 from .readers import BROKEN_NPZ
 
@@ -228,15 +226,3 @@ class Model:
         net.load_state_dict(parts["net"])
         targets = Standardize(**parts["targets"]) if parts["targets"] else None
         return cls(net, inputs=Standardize(**parts["inputs"]), targets=targets, **about)
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Open a new binary file that takes the place of `path` once it has been written without error."""
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ..train import replacing
+from ..files import replacing
 from .results import RIVALS, key, limit, median, rivals
 from .texts import fixed, label, machine_line, ordered, ratio_text, shape_text, time_text
 

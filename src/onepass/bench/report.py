@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from ..train import replacing
+from ..files import replacing
 from .results import ONE_THREAD, is_quiet, key, median, ratio, rivals, share_of_limit, spread
 from .texts import (
     NAMES,

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ..train import replacing
+from ..files import replacing
 
 FORMAT = 1
 ENOUGH, RELIABLE = 5, 20  # quiet rounds, for the others to be left out, and for the row not to be called rough
