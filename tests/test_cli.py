@@ -11,7 +11,7 @@ import pytest
 
 import onepass
 from onepass import cli, native, nn, optim, reference
-from onepass.data import Standardize
+from onepass.scaling import Standardize
 from onepass.train import Epoch, Model
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
@@ -200,11 +200,11 @@ def test_training_rows_alone_set_the_scale(capsys, tmp_path, training, task):
         y_train, y_test = (y_train > 1).astype(int), (y_test > 150).astype(int)
     np.savez(tmp_path / "d.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     seen = training(capsys, tmp_path / "d.npz")
-    scale = Standardize.fit(x_train)
+    scale = Standardize().fit(x_train)
     np.testing.assert_array_equal(seen["x"], scale(x_train))
     np.testing.assert_array_equal(seen["x_test"], scale(x_test))
     if task == "regression":
-        scale = Standardize.fit(y_train[:, None])
+        scale = Standardize().fit(y_train[:, None])
         y_train, y_test = scale(y_train[:, None]), scale(y_test[:, None])
     assert isinstance(seen["loss"], nn.CrossEntropyLoss if task == "classification" else nn.MSELoss)
     np.testing.assert_array_equal(seen["y"], y_train)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onepass.data import DataError, Standardize, batches, load
+from onepass.data import DataError, batches, load, split_rows
 
 TABLE = "a,b,target\n" + "".join(f"{i},{i * 0.5},{'xyz'[i % 3]}\n" for i in range(30))
 
@@ -302,47 +302,22 @@ def test_batches_hold_every_row_once_in_an_order_drawn_from_rng():
     assert np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[0], orders[2])
 
 
-def test_standardize_columns_by_the_training_rows():
-    rng = np.random.default_rng(0)
-    x = rng.normal([1e6, 0, 0.1], [1, 100, 0], size=(5000, 3))
-    standardize = Standardize.fit(x)
-    y = standardize(x)
-    assert y.dtype == np.float32 and y.shape == x.shape
-    # Sums of 5000 float32 numbers below 8, each rounded by at most 2^-22.
-    np.testing.assert_allclose(y[:, :2].mean(axis=0, dtype=np.float64), 0, atol=2**-22)
-    np.testing.assert_allclose(y[:, :2].std(axis=0, dtype=np.float64), 1, atol=2**-20)
-    assert (y[:, 2] == 0).all() and (standardize(x + 5)[:, 2] == 0).all()
-    # float32 values below 8 are within 2^-22; times the largest deviation, 100.
-    np.testing.assert_allclose(standardize.invert(y[:9]), x[:9], rtol=0, atol=101 * 2**-22)
+@pytest.mark.parametrize("n, share, taken", [(50, 0.2, 10), (53, 0.2, 10), (100, 0.29, 29), (10, 0.7, 7), (7, 0.5, 3)])
+def test_a_share_of_every_label_is_set_aside(n, share, taken):
+    y = np.random.default_rng(1).integers(3, size=n)
+    kept, aside = split_rows(y, share, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(np.r_[kept, aside]), np.arange(n))
+    assert len(aside) == taken and (np.diff(kept) > 0).all() and (np.diff(aside) > 0).all()
+    # In sorted order a label covers a stretch of pieces of each of which one row is taken, and parts of two.
+    assert (np.abs(np.bincount(y[aside], minlength=3) - np.bincount(y, minlength=3) * share) <= 2).all()
+    other = split_rows(y, share, np.random.default_rng(1))[1]
+    assert not np.array_equal(aside, other)
 
 
-def test_standardize_images_by_one_mean_and_deviation():
-    x = np.zeros((5000, 4, 4), np.uint8)
-    x[:, 1:3, 1:3] = np.random.default_rng(0).integers(256, size=(5000, 2, 2))
-    x[7, 0, 0] = 255
-    y = Standardize.fit(x)(x)
-    assert y.shape == (5000, 16)
-    assert abs(y.mean(dtype=np.float64)) < 2**-22 and abs(y.std(dtype=np.float64) - 1) < 2**-20
-    assert y[7, 0] == y.max() < 4  # by its own deviation, 255 * sqrt(1 / 5000), this pixel would be 70
-
-
-@pytest.mark.parametrize("column", [[1e308, 1e308, 1e308], [-1e308, 1e308, 0.0], [1e200, 0.0, 1.0]])
-def test_standardize_refuses_what_overflows(column):
-    with pytest.raises(DataError, match="too large"):
-        Standardize.fit(np.array([column, [1.0, 2.0, 3.0]]).T)
-
-
-@pytest.mark.parametrize("value", [1e39, -1e308, np.nan, np.inf])
-def test_standardized_rows_are_finite(value):
-    standardize = Standardize.fit(np.array([[0.0], [1.0]]))
-    rows = np.zeros((5000, 1))
-    rows[4999] = value
-    with pytest.raises(DataError, match="not finite"):
-        standardize(rows)
-
-
-def test_standardize_of_no_rows():
-    assert Standardize.fit(np.ones((3, 2)))(np.ones((0, 2))).shape == (0, 2)
+@pytest.mark.parametrize("share", [0, 1, -0.5, 1.5, 0.01, float("nan")])
+def test_a_share_of_no_row_or_all(share):
+    with pytest.raises(ValueError, match="share of 10 rows .* must be below 1 and come to a row"):
+        split_rows(np.zeros(10), share, np.random.default_rng(0))
 
 
 def test_real_data():

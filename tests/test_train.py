@@ -9,7 +9,7 @@ import pytest
 
 from onepass import native, nn, optim, reference
 from onepass.bench import textbook
-from onepass.data import Standardize
+from onepass.scaling import Standardize
 from onepass.files import replacing
 from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict
 
@@ -204,8 +204,8 @@ def test_compare_backends_stops_when_time_is_up():
 def test_a_saved_model_predicts_what_it_did(tmp_path, task):
     net, loss, optimizer, x, y, rng = problem(task)
     raw = x * 3.0 + 7
-    inputs = Standardize.fit(raw)
-    classes, targets = (["no", "yes"], None) if task == "classification" else (None, Standardize.fit(y))
+    inputs = Standardize().fit(raw)
+    classes, targets = (["no", "yes"], None) if task == "classification" else (None, Standardize().fit(y))
     scaled = y if targets is None else targets(y)
     fit(net, loss, optimizer, inputs(raw), scaled, epochs=3, batch_size=32, rng=rng)
     outputs = 2 if classes else 1
@@ -229,7 +229,7 @@ def test_a_saved_model_predicts_what_it_did(tmp_path, task):
 def test_a_model_checks_what_it_shall_predict():
     net, _, _, x, _, _ = problem()
     architecture = {"inputs": 4, "outputs": 2, "hidden": [16]}
-    model = Model(net, architecture, Standardize.fit(x), None, ["no", "yes"], None)
+    model = Model(net, architecture, Standardize().fit(x), None, ["no", "yes"], None)
     for shape in [(4,), (3, 5), ()]:
         with pytest.raises(ValueError, match=r"x must have shape \(rows, 4\)"):
             model.predict(np.zeros(shape))

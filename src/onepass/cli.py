@@ -17,7 +17,8 @@ import onepass
 
 from . import nn, optim
 from .bench import textbook
-from .data import DataError, Standardize, load
+from .data import DataError, load
+from .scaling import Standardize
 from .train import Model, compare_backends, evaluate, fit, mlp
 
 OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` replace
@@ -234,8 +235,8 @@ def _build(args, dataset, rng):
         "batch_norm": not args.no_batch_norm,
         "dropout": args.dropout,
     }
-    targets = None if classes else Standardize.fit(dataset.y_train[:, None])
-    model = Model(mlp(**architecture, rng=rng), architecture, Standardize.fit(dataset.x_train), targets,
+    targets = None if classes else Standardize().fit(dataset.y_train[:, None])
+    model = Model(mlp(**architecture, rng=rng), architecture, Standardize().fit(dataset.x_train), targets,
                   classes, dataset.features)
     if classes:
         return model, nn.CrossEntropyLoss(), dataset.y_train, dataset.y_test

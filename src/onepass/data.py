@@ -1,7 +1,7 @@
-"""Data sets for training: loading, splitting, standardising and batches."""
+"""Data sets for training: loading, splitting and batches."""
 
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -101,58 +101,29 @@ def batch_rows(n, batch_size, rng=None):
     return np.split(order, stops) if n else []
 
 
-@dataclass
-class Standardize:
-    """Shift and scale to mean 0 and standard deviation 1: (x - mean) * scale.
+def split_rows(y, share, rng):
+    """Set a share of the rows aside: the row numbers (kept, set aside), each in order.
 
-    `Standardize.fit(x)` takes mean and scale from training rows. Columns of a table, (rows, columns),
-    have a mean and a deviation each; a constant column becomes 0. The pixels of images, (rows, height,
-    width, ...), share one mean and one deviation: they are on one scale already, and a border pixel
-    that is lit in a few images only would, divided by its own small deviation, outweigh all others
-    (measured: on digits and on Fashion-MNIST a statistic for each pixel trains to a lower accuracy).
+    The rows are put in the order of y, equal ones shuffled, and cut into pieces of 1 / share rows, of
+    each of which one is taken: both parts have the same distribution of labels, or of quantities.
 
-    Calling it with an array of such rows returns float32 (rows, features); `invert` undoes that.
-    Where the result would not be finite, fit and call raise DataError.
+    y : (rows,)
+    share : above 0 and below 1. ValueError if it comes to less than one row.
 
-    >>> standardize = Standardize.fit(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    >>> standardize(np.array([[5.0, 5.0]]))
-    array([[3., 0.]], dtype=float32)
+    >>> kept, aside = split_rows(np.array([0, 1] * 10), 0.2, np.random.default_rng(0))
+    >>> len(kept), np.array([0, 1] * 10)[aside]
+    (16, array([0, 0, 1, 1]))
     """
-
-    mean: np.ndarray  # float64, (columns,) or (1,)
-    scale: np.ndarray  # the same; 0 where the training rows are constant
-
-    @classmethod
-    def fit(cls, x):
-        axis = 0 if x.ndim <= 2 else None
-        count = x.size if axis is None else len(x)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.atleast_1d(sum(block.sum(axis=axis) for block in _blocks(x)) / count)
-            squares = sum(np.square(block - mean).sum(axis=axis) for block in _blocks(x))
-            std = np.atleast_1d(np.sqrt(squares / count))
-            varies = (x.max(axis=axis) != x.min(axis=axis)) & (std > 0)
-        if not np.isfinite([mean, std]).all():
-            raise DataError("the data have values too large to standardise: divide them by a power of ten")
-        return cls(mean, np.divide(1.0, std, out=np.zeros_like(std), where=varies))
-
-    def __call__(self, x):
-        y = np.empty((len(x), math.prod(x.shape[1:])), np.float32)
-        done = 0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for block in _blocks(x):
-                rows = slice(done, done := done + len(block))
-                y[rows] = ((block - self.mean) * self.scale).reshape(len(block), y.shape[1])
-                if not np.isfinite(y[rows]).all():
-                    raise DataError("some values are not finite, or far beyond the training rows'")
-        return y
-
-    def invert(self, y):
-        return np.divide(y, self.scale, out=np.zeros(y.shape), where=self.scale != 0) + self.mean
-
-
-def _blocks(x, rows=4096):
-    """x in float64, so many rows at a time: all of it can be too large."""
-    return (x[i : i + rows].astype(np.float64) for i in range(0, max(len(x), 1), rows))
+    part, whole = Fraction(share).limit_denominator(2**20).as_integer_ratio() if 0 < share < 1 else (0, 1)
+    taken = len(y) * part // whole
+    if not taken:
+        raise ValueError(f"a share of {len(y)} rows that is set aside must be below 1 and come to a row, was {share}")
+    order = rng.permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    bounds = np.arange(taken + 1) * whole // part
+    aside = np.zeros(len(y), dtype=bool)
+    aside[order[rng.integers(bounds[:-1], bounds[1:])]] = True
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
 def _check(source, x, y):
@@ -189,9 +160,4 @@ def _decide_task(source, y, task):
 def _split(source, y, rng):
     if len(y) < 2 * TEST_SHARE:
         raise DataError(f"{source}: {len(y)} rows; at least {2 * TEST_SHARE} are needed to set some aside")
-    order = rng.permutation(len(y))
-    order = order[np.argsort(y[order], kind="stable")]
-    starts = np.arange(0, len(y) - TEST_SHARE + 1, TEST_SHARE)
-    is_test = np.zeros(len(y), dtype=bool)
-    is_test[order[starts + rng.integers(TEST_SHARE, size=len(starts))]] = True
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    return split_rows(y, 1 / TEST_SHARE, rng)

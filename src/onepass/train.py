@@ -4,15 +4,16 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from . import nn
-from .data import Standardize, batch_rows
+from .data import batch_rows
 from .files import replacing
 from .nn.module import backward_parameters
 from .readers import BROKEN_NPZ
+from .scaling import SCALERS, Scaler
 
 
 def mlp(inputs, outputs, hidden, *, batch_norm=True, dropout=0.0, rng=None):
@@ -170,15 +171,15 @@ class Model:
     """A net and what it takes to use it on inputs as they are in the data.
 
     architecture : the arguments of `mlp`, all but rng
-    inputs : `Standardize` of the inputs
-    targets : `Standardize` of the target; None for classification
+    inputs : the scaler of the inputs, fitted: a `Standardize` or `MinMax`
+    targets : that of the target; None for classification
     classes, features : names, as in `Dataset`
     """
 
     net: nn.Sequential
     architecture: dict
-    inputs: Standardize
-    targets: Standardize | None
+    inputs: Scaler
+    targets: Scaler | None
     classes: list[str] | None
     features: list[str] | None
 
@@ -190,18 +191,21 @@ class Model:
         x = np.asarray(x)
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.architecture["inputs"]:
             raise ValueError(f"x must have shape (rows, {self.architecture['inputs']}), had {x.shape}")
-        output = predict(self.net, self.inputs(x))
+        output = predict(self.net, self.inputs.transform(x))
         if self.classes is not None:
             return np.array(self.classes)[output.argmax(axis=1)]
-        return self.targets.invert(output)[:, 0]
+        return self.targets.inverse_transform(output)[:, 0]
 
     def save(self, path):
         """Write an `.npz` file without pickled objects. A failed save leaves an older file as it was."""
         arrays = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        for name, standardize in (("inputs", self.inputs), ("targets", self.targets)):
-            if standardize is not None:
-                arrays |= {f"{name}.{key}": value for key, value in asdict(standardize).items()}
-        about = {"architecture": self.architecture, "classes": self.classes, "features": self.features}
+        scalers = {}
+        for part, scaler in (("inputs", self.inputs), ("targets", self.targets)):
+            if scaler is not None:
+                scalers[part] = [_kind(scaler), scaler.options()]
+                arrays |= {f"{part}.{name}": value for name, value in scaler.state_dict().items()}
+        about = {"architecture": self.architecture, "scalers": scalers, "classes": self.classes,
+                 "features": self.features}
         with replacing(path) as file:
             np.savez(file, about=np.array(json.dumps(about)), **arrays)
 
@@ -224,5 +228,12 @@ class Model:
             parts[part][key] = value
         net = mlp(**about["architecture"])
         net.load_state_dict(parts["net"])
-        targets = Standardize(**parts["targets"]) if parts["targets"] else None
-        return cls(net, inputs=Standardize(**parts["inputs"]), targets=targets, **about)
+        scalers = {"inputs": None, "targets": None}
+        for part, (kind, options) in about.pop("scalers").items():
+            scalers[part] = SCALERS[kind](**options)
+            scalers[part].load_state_dict(parts[part])
+        return cls(net, **scalers, **about)
+
+
+def _kind(scaler):
+    return next(kind for kind, made in SCALERS.items() if type(scaler) is made)
