@@ -1,0 +1,71 @@
+import numpy as np
+
+from .checks import check_keys, check_same, step_count
+
+
+class SavesState:
+    """An optimizer's options and state as dicts and lists, and back."""
+
+    def state_dict(self):
+        """A copy of all options and state, in dicts and lists as PyTorch's are::
+
+            {"state": {0: {"step": 7, "exp_avg": array, ...}, ...},
+             "param_groups": [{"lr": 0.001, ..., "params": [0, 1, ...]}, ...]}
+
+        The integers are positions in the order of the parameters over all groups. If these have
+        names, a group lists them as "param_names".
+        """
+        state = {}
+        for call in self._calls:
+            self._refresh(call)
+            for k, i in enumerate(call.order):
+                arrays = {name: kind[k].copy("K") for name, kind in call.state.items()}
+                state[i] = {"step": int(call.steps[k]), **arrays}
+        groups, first = [], 0
+        for group, size in zip(self.param_groups, self._sizes):
+            groups.append({**group, "params": list(range(first, first + size))})
+            if "param_names" in group:
+                groups[-1]["param_names"] = list(group["param_names"])
+            first += size
+        return {"state": {i: state[i] for i in sorted(state)}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict):
+        """Take over a copy of what `state_dict` returned, here or in another process.
+
+        Groups, parameters, names, shapes and dtypes must be the same here as there.
+        """
+        check_keys("state_dict", state_dict, ("state", "param_groups"))
+        mine, states, loaded = self.state_dict(), state_dict["state"], state_dict["param_groups"]
+        check_keys("state_dict['state']", states, mine["state"])
+        if len(loaded) != len(self._sizes):
+            raise ValueError(f"state_dict has {len(loaded)} parameter groups, must have {len(self._sizes)}")
+        groups = []
+        for i, (group, here) in enumerate(zip(loaded, mine["param_groups"])):
+            name = f"state_dict['param_groups'][{i}]"
+            check_keys(name, group, here)
+            members = {key: here[key] for key in here if key not in self.defaults}
+            for key, value in members.items():
+                if list(group[key]) != value:
+                    raise ValueError(f"{name}[{key!r}] must be {value}, was {group[key]}")
+            groups.append({**group, **members, "params": self.param_groups[i]["params"]})
+            self._check_options(groups[i])
+        loaded = [self._load(call, groups[call.group], states) for call in self._calls]
+        self.param_groups[:] = groups
+        for call, (steps, state) in zip(self._calls, loaded):
+            call.steps, call.state = steps, state
+
+    def _load(self, call, options, states):
+        """The step counts and the state arrays of one call from the "state" of a state_dict."""
+        keys, first = list(self._keys), states[call.order[0]]
+        names = [name for name, needed in self._state_names(options).items()
+                 if needed or isinstance(first, dict) and name in first]
+        steps, state = np.zeros_like(call.steps), {name: [] for name in names}
+        for k, (i, param) in enumerate(zip(call.order, self._params(call, options))):
+            entry = f"state_dict['state'][{i}]"
+            check_keys(entry, states[i], ("step", *names))
+            steps[k] = step_count(f"{entry}['step']", states[i]["step"])
+            for name in names:
+                check_same(f"{entry}[{name!r}]", states[i][name], f"params[{keys[i]!r}]", param)
+                state[name].append(np.empty_like(param, subok=False))
+                state[name][k][...] = states[i][name]
+        return steps, state
