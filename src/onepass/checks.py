@@ -8,7 +8,7 @@ def number(name, value, high=math.inf, below=math.inf, positive=False):
 
     TypeError if it is no number, ValueError if it is another one; both begin with `name`.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(f"{name} must be a number, was {value!r}")
     try:
         x = float(value)

@@ -20,6 +20,7 @@ class Adam(Optimizer):
     amsgrad : whether to divide by the root of the largest v so far
     maximize : whether to climb: g is taken as -g
     max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
+    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.adam_step`
     is the full definition. For the arrays and their errors see `Optimizer`.
@@ -28,6 +29,7 @@ class Adam(Optimizer):
     >>> weight = np.array([1.0, 2.0])
     >>> optimizer = Adam({"weight": weight}, lr=0.1)
     >>> optimizer.step({"weight": np.array([3.0, -4.0])})
+    True
     >>> weight.round(6)
     array([0.9, 2.1])
     """
@@ -35,10 +37,10 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False,
-                 *, maximize=False, max_grad_norm=None):
+                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
                    "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm)
+        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "eps", "weight_decay")
@@ -73,6 +75,7 @@ class AdamW(Adam):
     >>> weight = np.array([1.0, 2.0])
     >>> optimizer = AdamW([weight], lr=0.1, weight_decay=0.5)
     >>> optimizer.step([np.array([3.0, -4.0])])
+    True
     >>> weight.round(6)
     array([0.85, 2.  ])
     """
@@ -80,5 +83,6 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False,
-                 *, maximize=False, max_grad_norm=None):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, max_grad_norm=max_grad_norm)
+                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize,
+                         max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)

@@ -16,9 +16,14 @@ def check_numbers(options, *names):
 def check_flags(options, *names):
     """Make these options bools."""
     for name in names:
-        if not isinstance(options[name], (bool, np.bool_)):
-            raise TypeError(f"{name} must be True or False, was {options[name]!r}")
-        options[name] = bool(options[name])
+        options[name] = flag(name, options[name])
+
+
+def flag(name, value):
+    """`value` as a bool, which it must be."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, was {value!r}")
+    return bool(value)
 
 
 def check_choice(name, value, *choices):
@@ -35,16 +40,22 @@ def step_count(name, value):
     return count
 
 
-def check_keys(name, mapping, keys):
-    """The keys of a dict must be exactly `keys`."""
+def optional_norm(name, value):
+    """`value` as a float > 0, or None."""
+    return None if value is None else number(name, value, positive=True)
+
+
+def check_keys(name, mapping, keys, optional=(), hint=""):
+    """The keys of a dict must be `keys`, and may be `optional`; an error ends with the hint."""
     if not isinstance(mapping, dict):
         raise TypeError(f"{name} must be a dict, was {type(mapping).__name__}")
+    valid = (*keys, *optional)
     for key in mapping:
-        if key not in keys:
-            raise ValueError(f"{name} has an unknown entry {key!r}; valid are {', '.join(map(repr, keys))}")
+        if key not in valid:
+            raise ValueError(f"{name} has an unknown entry {key!r}; valid are {', '.join(map(repr, valid))}{hint}")
     for key in keys:
         if key not in mapping:
-            raise ValueError(f"{name} lacks the entry {key!r}")
+            raise ValueError(f"{name} lacks the entry {key!r}{hint}")
 
 
 def check_param(name, param):

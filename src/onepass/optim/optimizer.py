@@ -6,8 +6,10 @@ import numpy as np
 from .. import native
 from ..backend import UsesKernels
 from ..checks import number
-from .checks import check_keys, check_like, check_overlap, check_param
+from .checks import check_keys, check_like, check_overlap, check_param, flag, optional_norm
 from .state import SavesState
+
+UNSCALED = 1.0  # a default that is recognised needs no check
 
 
 class Optimizer(UsesKernels, SavesState):
@@ -19,21 +21,25 @@ class Optimizer(UsesKernels, SavesState):
     defaults : dict of the options of groups that do not set them
     max_grad_norm : None, or a number > 0: a step first reads all gradients for their L2 norm over all
         groups, `grad_norm` afterwards, and multiplies them by max_grad_norm / (grad_norm + 1e-6) where that
-        is below 1, as PyTorch's `clip_grad_norm_` does. The arrays of gradients stay as they are. With a
-        norm of NaN nothing is multiplied. It may be changed between steps, and is no part of `state_dict`.
+        is below 1, as PyTorch's `clip_grad_norm_` does. The arrays of gradients stay as they are.
+    skip_nonfinite : whether to skip a step, whole, when a gradient has an element that is not finite, or a norm
+        beyond float64. `max_grad_norm` does so too: one reading serves both.
 
-    `param_groups` is the list of groups. Options may be changed between steps, and an array may be
-    replaced by another one of its shape, dtype and memory order, which inherits its state.
+    `param_groups` is the list of groups. Options may be changed between steps, the two for all groups too, and
+    an array may be replaced by another one of its shape, dtype and memory order, which inherits its state.
+    `skipped_steps` counts the steps that were skipped.
 
     TypeError or ValueError says what is wrong before anything is modified.
     """
 
     kernel_names = "adam_step", "grad_norm", "rmsprop_step", "sgd_step"
 
-    def __init__(self, params, defaults, *, max_grad_norm=None):
+    def __init__(self, params, defaults, *, max_grad_norm=None, skip_nonfinite=False):
         self.defaults = defaults
         self.max_grad_norm = max_grad_norm
-        self.grad_norm = None  # of the last step with max_grad_norm
+        self.skip_nonfinite = skip_nonfinite
+        self.skipped_steps = 0
+        self.grad_norm = None  # of the last step with max_grad_norm or skip_nonfinite
         self.param_groups = []
         self._calls = []
         self._sizes = []  # of the groups
@@ -48,14 +54,34 @@ class Optimizer(UsesKernels, SavesState):
         for group in params if has_groups else [{"params": params}]:
             self.add_param_group(group)
 
-    def step(self, grads):
+    def step(self, grads, *, grad_scale=UNSCALED):
         """Update every parameter by its gradient, in one kernel call for each group and dtype.
 
         grads : list of gradients in the order of the parameters over all groups; or dict of
             name -> gradient if the parameters have names. Each has the shape, dtype and memory
             order of its parameter. Where one is None, or its name is missing, the parameter, its
             state and its step count stay as they are.
+        grad_scale : what every gradient is multiplied by, first of all and within the update; `grad_norm` is
+            that of the products. Gradients that n backward passes have added up, as layers do with
+            `accumulate=True`, are averaged by 1 / n.
+
+        Returns True; or False for a step that was skipped and has changed no parameter, state or count, see
+        `skip_nonfinite`.
+
+        >>> import numpy as np
+        >>> from onepass import nn, optim
+        >>> net, loss = nn.Linear(3, 2, rng=0), nn.MSELoss()
+        >>> optimizer = optim.SGD(net.parameters(), lr=0.1)
+        >>> x, y = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
+        >>> for i in range(4):  # the step of a batch of 8, which is in memory by 2 rows at a time
+        ...     rows = slice(2 * i, 2 * i + 2)
+        ...     _ = loss.forward(net.forward(x[rows]), y[rows])
+        ...     _ = net.backward(loss.backward(), accumulate=i > 0)
+        >>> optimizer.step(net.gradients(), grad_scale=1 / 4)
+        True
         """
+        if grad_scale is not UNSCALED:
+            grad_scale = number("grad_scale", grad_scale)
         grads = self._in_order(grads)
         if len(self.param_groups) != len(self._sizes):
             raise ValueError(f"param_groups must keep its {len(self._sizes)} groups: use add_param_group")
@@ -71,18 +97,25 @@ class Optimizer(UsesKernels, SavesState):
             if marks != self._marks:
                 self._check(work)
                 self._checked, self._marks = arrays, marks
+        norm = None
         try:
-            norm, scale = None, 1.0
-            if self._max_grad_norm is not None:
-                norm = self._norm(work)
-                ratio = self._max_grad_norm / (norm + 1e-6)
-                scale = ratio if ratio < 1 else 1.0
+            if self._max_grad_norm is not None or self._skip_nonfinite:
+                norm = grad_scale * self._norm(work)
+                if not math.isfinite(norm):
+                    self._check(work)
+                    self.grad_norm = norm
+                    self.skipped_steps += 1
+                    return False
+                if self._max_grad_norm is not None:
+                    ratio = self._max_grad_norm / (norm + 1e-6)
+                    grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
             for call, group, params, grads in work:
-                self._run(group, params, grads, call.steps, call.state, scale)
+                self._run(group, params, grads, call.steps, call.state, grad_scale)
         except (TypeError, ValueError):
             self._check(work)  # says the same in the caller's names
             raise
         self.grad_norm = norm
+        return True
 
     @property
     def max_grad_norm(self):
@@ -90,9 +123,15 @@ class Optimizer(UsesKernels, SavesState):
 
     @max_grad_norm.setter
     def max_grad_norm(self, value):
-        if value is not None:
-            value = number("max_grad_norm", value, positive=True)
-        self._max_grad_norm = value
+        self._max_grad_norm = optional_norm("max_grad_norm", value)
+
+    @property
+    def skip_nonfinite(self):
+        return self._skip_nonfinite
+
+    @skip_nonfinite.setter
+    def skip_nonfinite(self, value):
+        self._skip_nonfinite = flag("skip_nonfinite", value)
 
     def add_param_group(self, group):
         """Add a group: a dict of "params", a list or dict of arrays, and of options of its own."""
@@ -141,6 +180,10 @@ class Optimizer(UsesKernels, SavesState):
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         if self._max_grad_norm is not None:
             lines.append(f"max_grad_norm: {self._max_grad_norm}")
+        if self._skip_nonfinite:
+            lines.append("skip_nonfinite: True")
+        if self.skipped_steps:
+            lines.append(f"skipped_steps: {self.skipped_steps}")
         return "\n".join([*lines, ")"])
 
     def _check_options(self, options):
@@ -156,13 +199,22 @@ class Optimizer(UsesKernels, SavesState):
         raise NotImplementedError
 
     def _norm(self, work):
-        """The L2 norm of all gradients."""
+        """The L2 norm of all gradients; infinite or NaN only where one of them, or the norm, is."""
         grads_of = {}
         for call, _, _, grads in work:
             grads_of.setdefault(call.dtype, []).extend(grads)
-        norms = [self.kernels.grad_norm(grads) for grads in grads_of.values()]
+        norms = list(map(self._norm_of, grads_of.values()))
         # hypot makes infinity of infinity and NaN.
         return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
+
+    def _norm_of(self, grads):
+        norm = self.kernels.grad_norm(grads)
+        if norm == math.inf:  # squares may lie beyond float64 where numbers do not
+            grads = [grad for grad in grads if grad is not None and grad.size]
+            largest = max(float(np.abs(grad).max()) for grad in grads)
+            if largest < math.inf:
+                return largest * self.kernels.grad_norm([np.asarray(grad / largest) for grad in grads])
+        return norm
 
     def _options(self, named):
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)

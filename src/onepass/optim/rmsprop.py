@@ -22,6 +22,7 @@ class RMSProp(Optimizer):
     centered : whether to divide by the standard deviation of the gradient, not its root mean square
     maximize : whether to climb: g is taken as -g
     max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
+    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's, except that there the
     centered variance is not clamped at 0 and can round to below; `onepass.reference.rmsprop_step`
@@ -31,15 +32,16 @@ class RMSProp(Optimizer):
     >>> weight = np.array([1.0, 2.0])
     >>> optimizer = RMSProp([weight], lr=0.01, alpha=0.99)
     >>> optimizer.step([np.array([3.0, -4.0])])
+    True
     >>> weight.round(6)
     array([0.9, 2.1])
     """
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False,
-                 *, maximize=False, max_grad_norm=None):
+                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
         options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
                    "centered": centered, "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm)
+        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "alpha", "eps", "weight_decay", "momentum")

@@ -18,6 +18,7 @@ class SGD(Optimizer):
     nesterov : whether to use Nesterov's form, which needs momentum > 0 and dampening 0
     maximize : whether to climb: g is taken as -g
     max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
+    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.sgd_step`
     is the full definition. For the arrays and their errors see `Optimizer`.
@@ -26,16 +27,18 @@ class SGD(Optimizer):
     >>> weight = np.array([1.0, 2.0])
     >>> optimizer = SGD([weight], lr=0.5, momentum=0.5)
     >>> optimizer.step([np.array([1.0, 0.0])])
+    True
     >>> optimizer.step([np.array([1.0, 0.0])])
+    True
     >>> weight
     array([-0.25,  2.  ])
     """
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
-                 *, maximize=False, max_grad_norm=None):
+                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                    "nesterov": nesterov, "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm)
+        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
 
     def _check_options(self, options):
         check_numbers(options, "lr", "momentum", "dampening", "weight_decay")

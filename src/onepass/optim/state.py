@@ -1,6 +1,8 @@
 import numpy as np
 
-from .checks import check_keys, check_same, step_count
+from .checks import check_keys, check_same, flag, optional_norm, step_count
+
+WHOLE = {"max_grad_norm": optional_norm, "skip_nonfinite": flag, "skipped_steps": step_count}  # for all groups
 
 
 class SavesState:
@@ -10,7 +12,8 @@ class SavesState:
         """A copy of all options and state, in dicts and lists as PyTorch's are::
 
             {"state": {0: {"step": 7, "exp_avg": array, ...}, ...},
-             "param_groups": [{"lr": 0.001, ..., "params": [0, 1, ...]}, ...]}
+             "param_groups": [{"lr": 0.001, ..., "params": [0, 1, ...]}, ...],
+             "max_grad_norm": None, "skip_nonfinite": False, "skipped_steps": 0}
 
         The integers are positions in the order of the parameters over all groups. If these have
         names, a group lists them as "param_names".
@@ -27,14 +30,18 @@ class SavesState:
             if "param_names" in group:
                 groups[-1]["param_names"] = list(group["param_names"])
             first += size
-        return {"state": {i: state[i] for i in sorted(state)}, "param_groups": groups}
+        return {"state": {i: state[i] for i in sorted(state)}, "param_groups": groups,
+                **{name: getattr(self, name) for name in WHOLE}}
 
     def load_state_dict(self, state_dict):
         """Take over a copy of what `state_dict` returned, here or in another process.
 
-        Groups, parameters, names, shapes and dtypes must be the same here as there.
+        Groups, parameters, names, shapes and dtypes must be the same here as there. What is set for all groups
+        stays as it is here where the dict lacks it.
         """
-        check_keys("state_dict", state_dict, ("state", "param_groups"))
+        check_keys("state_dict", state_dict, ("state", "param_groups"), optional=WHOLE)
+        whole = {name: check(f"state_dict[{name!r}]", state_dict[name])
+                 for name, check in WHOLE.items() if name in state_dict}
         mine, states, loaded = self.state_dict(), state_dict["state"], state_dict["param_groups"]
         check_keys("state_dict['state']", states, mine["state"])
         if len(loaded) != len(self._sizes):
@@ -42,7 +49,7 @@ class SavesState:
         groups = []
         for i, (group, here) in enumerate(zip(loaded, mine["param_groups"])):
             name = f"state_dict['param_groups'][{i}]"
-            check_keys(name, group, here)
+            check_keys(name, group, here, hint=f": is this the state of another optimizer than {type(self).__name__}?")
             members = {key: here[key] for key in here if key not in self.defaults}
             for key, value in members.items():
                 if list(group[key]) != value:
@@ -53,6 +60,8 @@ class SavesState:
         self.param_groups[:] = groups
         for call, (steps, state) in zip(self._calls, loaded):
             call.steps, call.state = steps, state
+        for name, value in whole.items():
+            setattr(self, name, value)
 
     def _load(self, call, options, states):
         """The step counts and the state arrays of one call from the "state" of a state_dict."""
