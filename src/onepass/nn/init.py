@@ -7,6 +7,8 @@ A weight has shape (fan_out, fan_in) times a receptive field, if any: (out, in),
 """
 
 import math
+import numbers
+import statistics
 
 import numpy as np
 
@@ -84,6 +86,98 @@ def kaiming_normal(weight, a=0, mode="fan_in", nonlinearity="leaky_relu", rng=No
     (3, 2, 5, 5)
     """
     return _fill_normal(weight, _kaiming_std(weight, a, mode, nonlinearity), rng)
+
+
+def lecun_uniform(weight, rng=None):
+    """Uniform values of standard deviation 1 / sqrt(fan_in) (LeCun et al. 1998): for inputs of variance 1, and SELU.
+
+    weight : float32 or float64 array of 2 dimensions or more
+
+    >>> import numpy as np
+    >>> weight = lecun_uniform(np.empty((30, 12), np.float32), rng=0)
+    >>> bool(np.abs(weight).max() <= 0.5)
+    True
+    """
+    return kaiming_uniform(weight, nonlinearity="linear", rng=rng)
+
+
+def lecun_normal(weight, rng=None):
+    """Normal values of standard deviation 1 / sqrt(fan_in) (LeCun et al. 1998); see `lecun_uniform`.
+
+    >>> import numpy as np
+    >>> lecun_normal(np.empty((3, 2)), rng=0).shape
+    (3, 2)
+    """
+    return kaiming_normal(weight, nonlinearity="linear", rng=rng)
+
+
+def orthogonal(weight, gain=1.0, rng=None):
+    """gain times a random matrix with orthonormal rows, or columns if they are fewer (Saxe et al. 2014).
+
+    The matrix is shape[0] by all the rest. It is the Q of the QR decomposition of normal values, with the columns'
+    signs chosen so that R's diagonal is positive: only so every orthogonal matrix is as likely as any other (Mezzadri
+    2007). LAPACK computes it: the last bits may depend on the machine.
+
+    weight : float32 or float64 array of 2 dimensions or more
+
+    >>> import numpy as np
+    >>> weight = orthogonal(np.empty((2, 5)), rng=0)
+    >>> bool(np.allclose(weight @ weight.T, np.eye(2)))
+    True
+    """
+    _fans(weight)
+    gain = number("gain", gain)
+    rows, columns = weight.shape[0], weight.size // weight.shape[0]
+    draws = np.random.default_rng(rng).normal(0, 1, (rows, columns))
+    q, r = np.linalg.qr(draws if rows > columns else draws.T)
+    q *= np.copysign(gain, r.diagonal())
+    weight[...] = (q if rows > columns else q.T).reshape(weight.shape)
+    return weight
+
+
+def trunc_normal(weight, mean=0.0, std=1.0, a=-2.0, b=2.0, rng=None):
+    """Normal values of this mean and standard deviation, but none outside of [a, b].
+
+    As in PyTorch, a and b are values, not numbers of standard deviations. What is drawn outside is drawn anew; where
+    less than a tenth of the distribution is inside, the inverse of the distribution function is taken instead, which
+    is slower, but is so however far out a and b are.
+
+    weight : float32 or float64 array of any shape
+    mean : a finite number
+    std : above 0
+    a, b : a < b, either may be infinite; ValueError if less than some 1e-300 of the normal distribution is between
+        them
+
+    >>> import numpy as np
+    >>> weight = trunc_normal(np.empty(1000, np.float32), std=0.02, a=-0.04, b=0.04, rng=0)
+    >>> bool(np.abs(weight).max() <= np.float32(0.04))
+    True
+    """
+    check_array("weight", weight)
+    std = number("std", std, positive=True)
+    for name, value in (("mean", mean), ("a", a), ("b", b)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, was {value!r}")
+    if not math.isfinite(mean):
+        raise ValueError(f"mean must be finite, was {mean!r}")
+    if not a < b:
+        raise ValueError(f"a must be less than b, were {a!r} and {b!r}")
+    # Of the lower tail, where small probabilities are exact; in the upper one they are next to 1.
+    sign = -1.0 if a > mean else 1.0
+    low, high = sorted(math.erfc(-sign * (bound - mean) / std / math.sqrt(2)) / 2 for bound in (a, b))
+    if not high - low > 1e-300:
+        raise ValueError(f"a and b must have a part of the distribution between them, were {a!r} and {b!r}")
+    rng = np.random.default_rng(rng)
+    if high - low > 0.1:
+        values = rng.normal(mean, std, weight.size)
+        while (outside := np.flatnonzero((values < a) | (values > b))).size:
+            values[outside] = rng.normal(mean, std, outside.size)
+    else:
+        shares = np.maximum(rng.uniform(low, high, weight.size), 5e-324)
+        inverse = map(statistics.NormalDist().inv_cdf, shares.tolist())
+        values = np.clip(mean + sign * std * np.fromiter(inverse, np.float64, weight.size), a, b)
+    weight[...] = values.reshape(weight.shape)
+    return weight
 
 
 def _fans(weight):
