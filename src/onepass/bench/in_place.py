@@ -182,7 +182,8 @@ def dropout_backward(grad_y, mask, *, p, out):
 
 
 def channel_dropout_forward(x, *, p, seed, offset, inverted, axis, out):
-    rng, shape, scale = np.random.default_rng(seed), channel_shape(x, axis), x.dtype.type(1 / (1 - p) if inverted else 1)
+    rng, shape = np.random.default_rng(seed), channel_shape(x, axis)
+    scale = x.dtype.type(1 / (1 - p) if inverted else 1)
 
     def step():
         mask = (rng.random(shape, dtype=np.float32) < 1 - p) * scale

@@ -16,8 +16,10 @@ from .activation import ReLU, Sigmoid, Tanh
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .flatten import Flatten
+from .fold_dropout import fold_dropout, scale_weights
 from .linear import Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .mc_predict import mc_predict
 from .module import Module
 from .sequential import Sequential
 
@@ -39,5 +41,8 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Tanh",
+    "fold_dropout",
     "init",
+    "mc_predict",
+    "scale_weights",
 ]
