@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checkpoint import load_checkpoint, save_checkpoint
 from .data import batch_rows
 from .model import Model, error_sum, evaluate, mlp, predict, spread
 from .nn.module import backward_parameters
 
-__all__ = ["Epoch", "Model", "compare_backends", "evaluate", "fit", "mlp", "predict", "train_batch"]
+__all__ = ["Epoch", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint", "mlp", "predict",
+           "save_checkpoint", "train_batch"]
 
 
 @dataclass
