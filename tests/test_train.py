@@ -77,7 +77,7 @@ def test_decay_ends_near_zero_and_sets_the_rate_back():
 def test_constant_rate():
     net, loss, optimizer, x, y, rng = problem(rows=64)
     rates = []
-    fit(net, loss, optimizer, x, y, epochs=2, batch_size=32, rng=rng, decay=False,
+    fit(net, loss, optimizer, x, y, epochs=2, batch_size=32, rng=rng, schedule="constant",
         on_batch=lambda epoch: rates.append(optimizer.param_groups[0]["lr"]))
     assert rates == [0.03] * 4
 

@@ -1,83 +1,210 @@
-"""Training: the loop, and a comparison of backends."""
+"""Training: the loop, with validation, early stopping, schedules and checkpoints."""
 
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import numpy as np
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .checks import integer, number
 from .data import batch_rows
-from .model import Model, error_sum, evaluate, mlp, predict, spread
+from .early_stopping import EarlyStopping, validate
+from .epoch import Epoch, Rows, gradient_order, train_epoch
+from .model import Model, evaluate, mlp, predict
 from .nn.module import backward_parameters
 
-__all__ = ["Epoch", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint", "mlp", "predict",
+__all__ = ["Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint", "mlp", "predict",
            "save_checkpoint", "train_batch"]
 
-
-@dataclass
-class Epoch:
-    """What an epoch has come to, so far or in the end."""
-
-    number: int  # from 1
-    batches: int
-    batch: int = 0  # batches done
-    loss: float = math.nan  # mean over the rows, each as its batch was trained on
-    score: float = math.nan  # of the same outputs; see `evaluate`
-    seconds: float = 0.0  # spent in training, callbacks of a batch included
-    test_score: float = math.nan  # for a callback to fill in
+SCHEDULES = {  # the share of its start that a learning rate has after a share t of the training
+    "linear": lambda t: 1 - t,
+    "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
+    "constant": lambda t: 1.0,
+}
 
 
-def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng, decay=True, on_batch=None, on_epoch=None):
-    """Train `net` in place and return a list of `Epoch`, one for each that was completed.
+class History(list):
+    """A list of the `Epoch`s completed; `ended` says why there are no more, `best` which one the net is of.
 
-    x : float32 array (rows, features)
-    y : integer labels (rows,), or float32 targets (rows, outputs)
-    rng : numpy.random.Generator that shuffles the rows anew in each epoch
-    decay : let every learning rate fall linearly, from what it is to 0 at the end of training; it is
-        set back afterwards
-    on_batch, on_epoch : called with the current `Epoch` after each batch, each epoch
-
-    KeyboardInterrupt (Ctrl-C) ends training early and leaves the net as it then is.
+    ended : "" when all epochs were done, else "patience", "callback" or "interrupt"
+    best : with `patience`, the number of the epoch that the net was set back to; else None
     """
-    history = []
-    rates = [group["lr"] for group in optimizer.param_groups]
-    variance = spread(y)
+
+    ended = ""
+    best = None
+
+
+def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weight=None, validation=None,
+        patience=None, min_delta=0.0, monitor="loss", accumulate=1, schedule="linear", schedule_every="step",
+        on_batch=None, on_epoch=None, checkpoint=None, checkpoint_every=1, resume=False):
+    """Train `net` in place and return its `History`, an `Epoch` for each that was completed.
+
+    x : float array (rows, ...), as the net takes it
+    y : integer labels (rows,), or float targets (rows, outputs)
+    rng : seed, numpy.random.Generator to draw one from, or None for a fresh one. The order of the rows in an epoch
+        depends on the seed and the epoch's number alone.
+    sample_weight : numbers >= 0 (rows,), handed to the loss; rows of weight 0 take no part at all
+    validation : rows that are not trained on but evaluated after each epoch: (x, y), (x, y, sample_weight), or
+        a share of the rows to set aside, which the seed chooses (see `onepass.data.split_rows`)
+    patience : stop when so many epochs in a row have not been better in validation than the best before by more
+        than `min_delta`; however training ended, the net (parameters and buffers) is then set back to its best epoch
+    monitor : what decides which is best: "loss" or "score"
+    accumulate : add up the gradients of so many batches for each step of the optimizer, weighted by rows (by
+        `sample_weight` if given), so that the step is that of their rows together but for batch norm's
+        statistics; the last step of an epoch has what remains
+    schedule : "linear": every learning rate falls from what it is to 0 at the end of training; "cosine": the same as
+        half a cosine (Loshchilov and Hutter 2017); "constant"; they leave the optimizer's rates as they found
+        them. Or a scheduler such as `onepass.optim.Scheduler`, whose `step()` is called
+    schedule_every : "step", after each of the optimizer's; or "epoch", where `step(metric)` gets the loss of
+        validation, or of training if there is none
+    on_batch, on_epoch : called with the current `Epoch` after each batch, each epoch; a true result ends training.
+        The history has completed epochs only.
+    checkpoint : a path that gets all it takes to go on: at the start, after each `checkpoint_every` epochs, and after
+        the last; see `save_checkpoint`
+    resume : go on from `checkpoint`. With the arguments of the run that wrote it, the net gets the same bits as if
+        that had not been interrupted; the seed, the learning rates to fall from and the history are the file's.
+        FileNotFoundError if there is none, ValueError if it is broken or another net's, and nothing is modified.
+
+    Where parameters have a moving average (`ema_decay`), validation takes that. An optimizer may have some of
+    the net's parameters only, in any groups. KeyboardInterrupt (Ctrl-C) ends training early and leaves the net as
+    it then is, or with `patience` as its best epoch.
+
+    >>> from onepass import nn, optim
+    >>> x = np.random.default_rng(0).standard_normal((100, 3), dtype=np.float32)
+    >>> net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    >>> history = fit(net, nn.CrossEntropyLoss(), optim.Adam(net.parameters(), lr=0.1), x, (x[:, 0] > 0).astype(int),
+    ...               epochs=50, batch_size=20, rng=0, validation=0.2, patience=5, monitor="score")
+    >>> history.best <= len(history), round(history[history.best - 1].validation_score, 1)
+    (True, 1.0)
+    """
+    epochs, batch_size = integer("epochs", epochs, 0), integer("batch_size", batch_size, 1)
+    accumulate, checkpoint_every = integer("accumulate", accumulate, 1), integer("checkpoint_every", checkpoint_every, 1)
+    if resume and checkpoint is None:
+        raise ValueError("resume must come with a checkpoint, was True without")
+    if patience is not None and validation is None:
+        raise ValueError(f"patience must come with validation, was {patience!r} without")
+    stopping = None
+    if patience is not None:
+        stopping = EarlyStopping(net, optimizer, integer("patience", patience, 1), min_delta, monitor)
+    schedule = _Schedule(optimizer, schedule, schedule_every, epochs)
+    order, parts = gradient_order(net, optimizer), {"net": net, "optimizer": optimizer, "scheduler": schedule.scheduler}
+    history, seed, best = History(), _seed(rng), None
+    if resume:
+        history, seed, schedule.rates, best = _read(checkpoint)
+    rows, held_out = _split(Rows(x, y, sample_weight), validation, seed)
+    if resume:
+        load_checkpoint(checkpoint, **parts)
+    if stopping:
+        stopping.best = best
+        history.ended = stopping.verdict(len(history))
+
+    def save():
+        about = {"history": [asdict(epoch) for epoch in history], "seed": seed, "rates": schedule.rates,
+                 "best": stopping.best if stopping else None}
+        save_checkpoint(checkpoint, **parts, about=about)
+
+    def is_due(number):
+        return number % checkpoint_every == 0 or number == epochs
+
     try:
-        for number in range(1, epochs + 1):
-            net.train()
-            start = time.perf_counter()
-            order = batch_rows(len(x), batch_size, rng)
-            epoch = Epoch(number, len(order))
-            seen, losses, errors = 0, 0.0, 0.0
-            for i, rows in enumerate(order):
-                if decay:
-                    left = 1 - (number - 1 + i / len(order)) / epochs
-                    for group, rate in zip(optimizer.param_groups, rates):
-                        group["lr"] = rate * left
-                value, output = train_batch(net, loss, optimizer, x[rows], y[rows])
-                seen += len(rows)
-                losses += value * len(rows)
-                errors += error_sum(output, y[rows])
-                epoch.batch, epoch.loss, epoch.score = i + 1, losses / seen, 1 - errors / seen / variance
-                epoch.seconds = time.perf_counter() - start
-                if on_batch:
-                    on_batch(epoch)
-            epoch.seconds = time.perf_counter() - start
+        if checkpoint is not None and not resume:
+            save()
+        while len(history) < epochs and not history.ended:
+            order_rng = np.random.default_rng([seed, len(history) + 1])
+            batches = batch_rows(len(rows), batch_size, order_rng)
+            epoch = Epoch(len(history) + 1, len(batches))
+            if not train_epoch(net, loss, optimizer, order, rows, batches, epoch,
+                               accumulate=accumulate, schedule=schedule, on_batch=on_batch):
+                history.ended = "callback"
+                break
+            if held_out is not None:
+                epoch.validation_loss, epoch.validation_score = validate(net, loss, optimizer, held_out)
+            schedule.after_epoch(epoch.loss if held_out is None else epoch.validation_loss)
             history.append(epoch)
-            if on_epoch:
-                on_epoch(epoch)
+            if stopping:
+                stopping.see(epoch)
+                history.ended = stopping.verdict(len(history))
+            if on_epoch and on_epoch(epoch):
+                history.ended = "callback"
+            if checkpoint is not None and (is_due(epoch.number) or history.ended):
+                save()
     except KeyboardInterrupt:
-        pass
+        history.ended = "interrupt"
     finally:
-        for group, rate in zip(optimizer.param_groups, rates):
-            group["lr"] = rate
+        schedule.close()
+    if stopping:
+        history.best = stopping.restore()
     return history
 
 
+class _Schedule:
+    """The learning rates of a run: a name in SCHEDULES, or a scheduler with its own `step`."""
+
+    def __init__(self, optimizer, schedule, every, epochs):
+        named = isinstance(schedule, str)
+        if named and schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be {', '.join(SCHEDULES)} or a scheduler, was {schedule!r}")
+        if every not in ("step", "epoch"):
+            raise ValueError(f'schedule_every must be "step" or "epoch", was {every!r}')
+        self.optimizer, self.epochs, self.every = optimizer, epochs, every
+        self.scheduler, self.share = (None, SCHEDULES[schedule]) if named else (schedule, None)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def before_step(self, epochs):
+        """Set the rates for the step after so many epochs, and parts of one."""
+        if self.share:
+            self._set(self.share(epochs / self.epochs))
+
+    def after_step(self):
+        if self.scheduler is not None and self.every == "step":
+            self.scheduler.step()
+
+    def after_epoch(self, metric):
+        if self.scheduler is not None and self.every == "epoch":
+            self.scheduler.step(metric)
+
+    def close(self):
+        if self.share:
+            self._set(1)
+
+    def _set(self, share):
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * share
+
+
+def _read(path):
+    """What `fit` saved about a run: history, seed, learning rates, best epoch."""
+    about = load_checkpoint(path)
+    try:
+        return History(Epoch(**row) for row in about["history"]), about["seed"], about["rates"], about["best"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is a checkpoint, but not one of fit") from error
+
+
+def _split(rows, validation, seed):
+    """The rows to train on, and those to validate with or None."""
+    if validation is None:
+        return rows, None
+    if isinstance(validation, (tuple, list)):
+        if len(validation) not in (2, 3):
+            raise ValueError(f"validation must be a share, (x, y) or (x, y, sample_weight), had {len(validation)} items")
+        return rows, Rows(*validation)
+    share = number("validation", validation, below=1, positive=True)
+    return rows.split(share, np.random.default_rng([seed, 0]))
+
+
+def _seed(rng):
+    """A seed from a seed, a Generator or None."""
+    if isinstance(rng, (int, np.integer)):
+        return integer("rng", rng, 0)
+    return int(np.random.default_rng(rng).integers(2**63))
+
+
 def train_batch(net, loss, optimizer, x, y):
-    """One step of training: forward, backward, update. Returns the loss and the net's output."""
+    """One step of training: forward, backward, update. Returns the loss and the net's output.
+    """
     output = net.forward(x)
     value = float(loss.forward(output, y))
     backward_parameters(net, loss.backward())
@@ -97,7 +224,7 @@ def compare_backends(
     Returns (seconds, losses, batches, epochs): for each backend the median time of an epoch, and the
     mean loss over all; the number of batches in what was timed as an epoch, and how many such there were.
     """
-    runs = []
+    rng, runs = np.random.default_rng(rng), []
     for backend in backends:
         copies = copy.deepcopy((net, loss, optimizer))
         copies[0].set_backend(backend).train()
