@@ -34,7 +34,7 @@ def mc_predict(net, x, n, *, rng=None):
     """
     if positive_int("n", n) < 2:
         raise ValueError("n must be at least 2, for a spread, was 1")
-    modules = list(_modules(net))
+    modules = list(net.modules())
     dropouts = [module for module in modules if isinstance(module, RandomMask)]
     if not dropouts:
         raise ValueError("net must have a dropout layer, had none")
@@ -52,13 +52,6 @@ def mc_predict(net, x, n, *, rng=None):
             module.training = mode
         for layer, (seed, offset, kept) in zip(dropouts, before):
             layer.seed[...], layer.offset[...], layer._kept = seed, offset, kept
-
-
-def _modules(module):
-    """The module and all below it."""
-    yield module
-    for child in module.children().values():
-        yield from _modules(child)
 
 
 def _moments(outputs, n):

@@ -89,6 +89,12 @@ class Module(UsesKernels):
             return {}
         return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
 
+    def modules(self):
+        """This module and all below it, from the top down."""
+        yield self
+        for child in self.children().values():
+            yield from child.modules()
+
     def train(self, mode=True):
         """Go to training mode, or to evaluation with `mode=False`; returns self."""
         self.training = bool(mode)
