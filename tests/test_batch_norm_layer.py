@@ -4,32 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
+from batch_norm_layers import EPS, SHAPES, channels_last, draw, random_layer
 from onepass import nn, reference
-
-SHAPES = [
-    (nn.BatchNorm1d, (5, 3)),
-    (nn.BatchNorm1d, (2, 3, 4)),
-    (nn.BatchNorm1d, (1, 3, 4)),
-    (nn.BatchNorm2d, (2, 3, 4, 2)),
-    (nn.BatchNorm3d, (2, 3, 2, 1, 2)),
-]
-EPS = np.finfo(float).eps
-
-
-def draw(*shape, dtype=np.float64):
-    return np.random.default_rng(1).standard_normal(shape).astype(dtype)
-
-
-def random_layer(kind=nn.BatchNorm1d, dtype=np.float64, **options):
-    layer = kind(3, dtype=dtype, **options)
-    rng = np.random.default_rng(2)
-    for array in [*layer.parameters(), layer.running_mean, layer.running_var]:
-        array[...] = rng.uniform(0.5, 2, array.shape)
-    return layer
-
-
-def channels_last(x):
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -218,30 +194,6 @@ def test_copies(kernels, duplicate):
 def test_repr():
     assert repr(nn.BatchNorm2d(8)) == "BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True)"
     assert repr(nn.BatchNorm1d(8, axis=-1, dtype=np.float64)).endswith("affine=True, axis=-1, dtype=float64)")
-
-
-@pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("kind, shape", SHAPES)
-def test_agrees_with_pytorch(kernels, kind, shape, affine, momentum):
-    torch = pytest.importorskip("torch", reason="PyTorch, the peer to compare with, is not installed")
-    layer = random_layer(kind, affine=affine, momentum=momentum).set_backend(kernels)
-    peer = getattr(torch.nn, kind.__name__)(3, affine=affine, momentum=momentum, dtype=torch.float64)
-    peer.load_state_dict({name: torch.from_numpy(array) for name, array in layer.state_dict().items()})
-    close = {"rtol": 0, "atol": 200 * EPS}  # as in test_memory_orders_and_sliced_batches
-    for training in (True, True, False):
-        x = torch.from_numpy(draw(*shape)).requires_grad_()
-        y = peer.train(training)(x)
-        np.testing.assert_allclose(layer.train(training)(x.detach().numpy()), y.detach().numpy(), **close)
-        if training:
-            peer.zero_grad()
-            y.backward(torch.from_numpy(draw(*shape)[::-1].copy()))
-            grad_x = layer.backward(draw(*shape)[::-1].copy())
-            np.testing.assert_allclose(grad_x, x.grad.numpy(), **close)
-            for gradient, parameter in zip(layer.gradients(), peer.parameters()):
-                np.testing.assert_allclose(gradient, parameter.grad.numpy(), **close)
-        for name, array in peer.state_dict().items():
-            np.testing.assert_allclose(layer.state_dict()[name], array.numpy(), **close)
 
 
 @pytest.mark.parametrize("options", [{"eps": "x"}, {"momentum": "x"}, {"eps": None}], ids=str)

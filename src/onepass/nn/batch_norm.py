@@ -1,6 +1,6 @@
 import numpy as np
 
-from ..checks import number
+from ..checks import integer, number
 from .checks import c_dense, check_array, check_gradient, float_dtype, positive_int
 from .module import Module
 from .row_mask import RowMask, group_slices
@@ -19,10 +19,9 @@ class BatchNorm(Module):
                  axis=1, ghost_batch_size=None, dtype=np.float32):
         if axis not in (1, -1):
             raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
-        if ghost_batch_size is not None and positive_int("ghost_batch_size", ghost_batch_size) == 1:
-            raise ValueError("ghost_batch_size must be at least 2, was 1")
         self.num_features = positive_int("num_features", num_features)
-        self.eps, self.axis, self.ghost_batch_size = number("eps", eps), axis, ghost_batch_size
+        self.eps, self.axis = number("eps", eps), axis
+        self.ghost_batch_size = None if ghost_batch_size is None else integer("ghost_batch_size", ghost_batch_size, 2)
         self.momentum = None if momentum is None else number("momentum", momentum, high=1)
         self.dtype = float_dtype(dtype)
         self.weight = np.ones(self.num_features, self.dtype) if affine else None
@@ -52,13 +51,15 @@ class BatchNorm(Module):
         if mask is not None:
             mask = self._row_mask(mask, x)
         entries = x if mask is None else mask.take(x)
-        if self.takes_batch_statistics():
-            y, groups = self._normalize(entries, mask)
-        else:
+        if not self.takes_batch_statistics():
             y = self.kernels.batch_norm_inference(entries, *self._arrays_of_forward(), axis=self.axis, eps=self.eps)
-            groups = None
+            groups = [(None, *self.running_statistics())] if self.training else None
+        elif self.ghost_batch_size is None or not self.training:
+            y, mean, rstd = self._normalize(entries)
+            groups = [(None, mean, rstd)]
+        else:
+            y, groups = self._normalize_groups(entries, mask)
         if self.training:
-            groups = groups or [(None, *self._running_statistics())]
             self._kept = entries, groups, not self.frozen, mask
         return y if mask is None else mask.put(y)
 
@@ -92,7 +93,8 @@ class BatchNorm(Module):
         y, mean, rstd, mask = self.kernels.batch_norm_relu_dropout_forward(
             x, self.weight, self.bias, self.running_mean, self.running_var,
             axis=self.axis, momentum=momentum, eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
-        self._count(batches)
+        if batches is not None:
+            self.num_batches_tracked[...] = batches
         self._kept = x, [(None, mean, rstd)], True, None
         return y, mask
 
@@ -114,6 +116,10 @@ class BatchNorm(Module):
         if x.size == self.num_features and self.takes_batch_statistics():
             raise ValueError(f"Expected more than 1 value per channel when training, had shape {x.shape}")
 
+    def running_statistics(self):
+        """The running mean and rstd, as the kernels return those of a batch."""
+        return self.running_mean.astype(np.float64), 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
+
     def takes_batch_statistics(self):
         """Whether `forward` normalises by the statistics of the batch, not by the running ones."""
         return self.training and not self.frozen or self.running_mean is None
@@ -131,24 +137,25 @@ class BatchNorm(Module):
             raise ValueError("Expected more than 1 value per channel when training, mask leaves 1")
         return mask
 
-    def _normalize(self, x, mask):
-        """y, and (rows, mean, rstd) of each group of rows that is normalised by its own statistics."""
-        groups = []
-        if self.training and self.ghost_batch_size is not None and x.size:
-            entries_of_rows = np.ones(len(x), np.intp) if mask is None else mask.entries_of_rows()
-            groups = group_slices(entries_of_rows, self.ghost_batch_size, x[0].size // self.num_features)
-        if len(groups) < 2:
-            y, mean, rstd = self._normalize_group(x)
-            return y, [(None, mean, rstd)]
-        y = np.empty_like(x)
-        return y, [(rows, *self._normalize_group(x[rows], out=y[rows])[1:]) for rows in groups]
-
-    def _normalize_group(self, x, out=None):
+    def _normalize(self, x, out=None):
+        """What the kernel returns; counts a batch."""
         batches, momentum = self._next_batch()
         result = self.kernels.batch_norm_forward(
-            x, *self._arrays_of_forward(), axis=self.axis, momentum=momentum, eps=self.eps, out=out)
-        self._count(batches)
+            x, self.weight, self.bias, self.running_mean, self.running_var,
+            axis=self.axis, momentum=momentum, eps=self.eps, out=out)
+        if batches is not None:
+            self.num_batches_tracked[...] = batches
         return result
+
+    def _normalize_groups(self, x, mask):
+        """y, and (rows, mean, rstd) of each ghost batch; rows are None where they are all."""
+        entries_of_rows = np.ones(len(x), np.intp) if mask is None else mask.entries_of_rows()
+        slices = group_slices(entries_of_rows, self.ghost_batch_size, x.size // max(len(x) * self.num_features, 1))
+        if len(slices) < 2:
+            y, mean, rstd = self._normalize(x)
+            return y, [(None, mean, rstd)]
+        y = np.empty_like(x)
+        return y, [(rows, *self._normalize(x[rows], y[rows])[1:]) for rows in slices]
 
     def _backward_group(self, grad_y, x, mean, rstd, training, accumulate, out=None):
         grad_weight, grad_bias = self._targets(accumulate)
@@ -161,20 +168,12 @@ class BatchNorm(Module):
     def _arrays_of_forward(self):
         return self.weight, self.bias, self.running_mean, self.running_var
 
-    def _running_statistics(self):
-        """mean and rstd, as the kernels return those of a batch."""
-        return self.running_mean.astype(np.float64), 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
-
     def _next_batch(self):
         """What the number of batches is to be, and the weight of the new one."""
         if self.num_batches_tracked is None:
             return None, 0.0
         batches = self.num_batches_tracked.item() + 1
         return batches, 1 / batches if self.momentum is None else self.momentum
-
-    def _count(self, batches):
-        if batches is not None:
-            self.num_batches_tracked[...] = batches
 
     def _targets(self, accumulate):
         """What a kernel writes the parameters' gradients to: they themselves, or what is to be added to them."""

@@ -55,10 +55,8 @@ def group_slices(entries_of_rows, size, values_per_entry):
 
     If what remains is one value per channel, it joins the group before it.
     """
-    ends = np.cumsum(entries_of_rows)
-    edges = [0, *ends[size - 1 :: size].tolist()]
-    if edges[-1] < ends[-1]:
-        edges.append(int(ends[-1]))
+    ends = [0, *np.cumsum(entries_of_rows).tolist()]
+    edges = ends[:-1:size] + ends[-1:]
     if len(edges) > 2 and (edges[-1] - edges[-2]) * values_per_entry == 1:
         del edges[-2]
     return [slice(*pair) for pair in zip(edges, edges[1:])]
