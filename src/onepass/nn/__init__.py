@@ -16,6 +16,7 @@ from .activation import ReLU, Sigmoid, Tanh
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .flatten import Flatten
+from .fold_batch_norm import fold_batch_norm
 from .fold_dropout import fold_dropout, scale_weights
 from .linear import Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
@@ -41,6 +42,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Tanh",
+    "fold_batch_norm",
     "fold_dropout",
     "init",
     "mc_predict",
