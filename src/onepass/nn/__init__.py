@@ -22,6 +22,7 @@ from .linear import Linear
 from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .mc_predict import mc_predict
 from .module import Module
+from .reestimate_batch_norm import reestimate_batch_norm
 from .sequential import Sequential
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "fold_dropout",
     "init",
     "mc_predict",
+    "reestimate_batch_norm",
     "scale_weights",
 ]

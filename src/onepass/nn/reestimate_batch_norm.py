@@ -1,0 +1,54 @@
+import numpy as np
+
+from .batch_norm import BatchNorm
+from .module import Module
+
+
+def reestimate_batch_norm(net, batches):
+    """Set the running statistics of every batch norm of `net` to their averages over `batches`.
+
+    As PyTorch's `torch.optim.swa_utils.update_bn`, for parameters that were averaged or changed after training;
+    but only the batch norms are in training mode, so that dropout does not disturb what they see. Frozen
+    ones take part, those without running statistics do not.
+
+    net : Module; modes, momentum and all else are afterwards as before
+    batches : iterable of x, or of tuples or lists that begin with x; batches without rows are left out
+
+    Whatever is raised on the way, the net keeps the statistics that it had. ValueError if a batch norm
+    saw no batch.
+
+    >>> import numpy as np
+    >>> from onepass import nn
+    >>> net = nn.Sequential(nn.BatchNorm1d(1), nn.ReLU())
+    >>> reestimate_batch_norm(net, [np.array([[1], [3]], np.float32), np.array([[5], [9]], np.float32)])
+    >>> net[0].running_mean, net[0].running_var
+    (array([4.5], dtype=float32), array([5.], dtype=float32))
+    """
+    if not isinstance(net, Module):
+        raise TypeError(f"net must be a Module, was {type(net).__name__}")
+    norms = [module for module in net.modules() if isinstance(module, BatchNorm) and module.running_mean is not None]
+    modes = [(module, module.training) for module in net.modules()]
+    options = [(norm, norm.momentum, norm.frozen) for norm in norms]
+    before = [norm.state_dict() for norm in norms]
+    try:
+        net.eval()
+        for norm in norms:
+            norm.train()
+            norm.momentum, norm.frozen = None, False
+            norm.running_mean[...], norm.running_var[...], norm.num_batches_tracked[...] = 0, 1, 0
+        for batch in batches:
+            x = batch[0] if isinstance(batch, (tuple, list)) else batch
+            if np.size(x):
+                net.forward(x)
+        for norm in norms:
+            if norm.num_batches_tracked == 0:
+                raise ValueError(f"batches must bring every batch norm a batch with rows, brought none to {norm!r}")
+    except BaseException:
+        for norm, state in zip(norms, before):
+            norm.load_state_dict(state)
+        raise
+    finally:
+        for norm, momentum, frozen in options:
+            norm.momentum, norm.frozen, norm._kept = momentum, frozen, None
+        for module, training in modes:
+            module.training = training

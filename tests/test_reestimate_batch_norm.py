@@ -1,0 +1,122 @@
+"""Running statistics set anew to the averages over batches, and nothing else changed."""
+
+import numpy as np
+import pytest
+
+from batch_norm_layers import EPS, assert_same_bits, assert_state_is, draw, random_layer
+from onepass import nn
+
+
+def make_net(**options):
+    rng = np.random.default_rng(0)
+    return nn.Sequential(
+        random_layer(**options), nn.Linear(3, 4, dtype=np.float64, rng=rng),
+        nn.Sequential(random_layer(channels=4, **options), nn.ReLU(), nn.Dropout(0.5, rng=rng)),
+    )
+
+
+def batches():
+    return [draw(rows, 3, seed=rows) for rows in (5, 2, 9)]
+
+
+def settings(net):
+    return [(module.training, getattr(module, "momentum", 0), getattr(module, "frozen", 0)) for module in net.modules()]
+
+
+@pytest.mark.parametrize("arrange", [list, iter, lambda xs: [(x, None) for x in xs], lambda xs: [[x, 1] for x in xs],
+                                     lambda xs: [*xs, np.empty((0, 3))], lambda xs: [np.empty((0, 3)), *xs]],
+                         ids=["list", "iterator", "pairs", "lists", "empty at last", "empty at first"])
+def test_averages(kernels, arrange):
+    net = make_net().set_backend(kernels)
+    first, second = net[0], net[2][0]
+    before = net.state_dict()
+    for norm in (first, second):
+        norm.running_mean[...] = norm.running_var[...] = np.nan  # what was there does not matter
+    nn.reestimate_batch_norm(net, arrange(batches()))
+    inputs = batches()
+    # The second sees what the first makes of each batch by itself.
+    hidden = [(x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + first.eps) * first.weight + first.bias for x in inputs]
+    hidden = [x @ net[1].weight.T + net[1].bias for x in hidden]
+    for norm, xs in ((first, inputs), (second, hidden)):
+        # Values of order one up to ten (a variance); at most 9 are added, and about 30 roundings made on the way.
+        close = {"rtol": 0, "atol": 10 * 100 * EPS}
+        np.testing.assert_allclose(norm.running_mean, np.mean([x.mean(axis=0) for x in xs], axis=0), **close)
+        np.testing.assert_allclose(norm.running_var, np.mean([x.var(axis=0, ddof=1) for x in xs], axis=0), **close)
+        assert norm.num_batches_tracked == 3
+    after = net.state_dict()
+    assert_same_bits({name: array for name, array in after.items() if "running" not in name and "num_" not in name},
+                     {name: array for name, array in before.items() if "running" not in name and "num_" not in name})
+
+
+@pytest.mark.parametrize("options", [{}, {"ghost_batch_size": 2}, {"momentum": None}], ids=str)
+def test_as_training_with_momentum_none_and_without_dropout(kernels, options):
+    net, trained = make_net(**options).set_backend(kernels), make_net(**options | {"momentum": None})
+    nn.reestimate_batch_norm(net, batches())
+    trained.set_backend(kernels)[2][2].eval()
+    for x in batches():
+        trained(x)
+    assert_state_is(net, trained.state_dict())
+
+
+def test_modes_momentum_and_freezing_are_restored(kernels):
+    net = make_net().set_backend(kernels)
+    net[0].freeze()
+    net[2].eval()
+    net[2][2].train()
+    before = settings(net)
+    nn.reestimate_batch_norm(net, batches())
+    assert settings(net) == before and net[0].frozen
+    assert net[0].num_batches_tracked == 3, "frozen ones take part"
+
+
+def test_a_net_without_running_statistics_is_left_alone(kernels):
+    net = make_net(track_running_stats=False).set_backend(kernels)
+    before = net.state_dict()
+    nn.reestimate_batch_norm(net, batches())
+    assert_state_is(net, before)
+
+
+def test_a_single_layer(kernels):
+    layer = random_layer().set_backend(kernels)
+    nn.reestimate_batch_norm(layer, [draw(5, 3)])
+    np.testing.assert_allclose(layer.running_mean, draw(5, 3).mean(axis=0), rtol=0, atol=10 * EPS)
+    assert layer.training and layer.momentum == 0.1
+
+
+def test_nothing_of_it_is_taken_for_a_training_batch(kernels):
+    net = make_net().set_backend(kernels)
+    net(draw(5, 3))
+    nn.reestimate_batch_norm(net, [draw(5, 3)])
+    with pytest.raises(RuntimeError, match="needs a forward in training mode"):
+        net.backward(draw(5, 4))
+
+
+def interrupted():
+    yield from batches()[:2]
+    raise KeyboardInterrupt("enough")
+
+
+@pytest.mark.parametrize("bad, error, words", [
+    (lambda: [*batches(), draw(5, 4)], ValueError, r"x must have shape .* was \(5, 4\)"),
+    (lambda: [*batches(), draw(5, 3, dtype=np.float32)], TypeError, "x must be float64"),
+    (lambda: [*batches(), draw(1, 3)], ValueError, "Expected more than 1 value per channel"),
+    (lambda: [*batches(), 3], TypeError, "x must be a NumPy array, was int"),
+    (interrupted, KeyboardInterrupt, "enough"),
+    (list, ValueError, "batches must bring every batch norm a batch with rows, brought none to BatchNorm1d"),
+    (lambda: [np.empty((0, 3))], ValueError, "batches must bring every batch norm a batch with rows"),
+    (lambda: 3, TypeError, "not iterable"),
+], ids=["shape", "dtype", "one row", "no array", "interrupted", "no batch", "no rows", "no batches"])
+def test_what_raises_changes_nothing(kernels, bad, error, words):
+    net = make_net().set_backend(kernels)
+    net[0].freeze()
+    net[2].eval()
+    before, how = net.state_dict(), settings(net)
+    with pytest.raises(error, match=words):
+        nn.reestimate_batch_norm(net, bad())
+    assert_state_is(net, before)
+    assert settings(net) == how
+
+
+def test_bad_net():
+    with pytest.raises(TypeError, match="net must be a Module, was list"):
+        nn.reestimate_batch_norm([random_layer()], batches())
