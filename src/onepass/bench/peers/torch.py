@@ -89,7 +89,7 @@ def batch_norm_backward(*, grad_y, x, weight, mean, rstd, grad_weight, grad_bias
 
 
 def dropout_forward(*, x, p, seed, offset, inverted, out):
-    return _dropout(functional.dropout, torch.from_numpy(x), p)
+    return _dropout(functional.dropout, torch.from_numpy(x), p, lambda y: y)
 
 
 def dropout_backward(*, grad_y, mask, p, out):
@@ -102,17 +102,17 @@ def dropout_backward(*, grad_y, mask, p, out):
 
 
 def channel_dropout_forward(*, x, p, seed, offset, inverted, axis, out):
-    return _dropout(functional.dropout2d, _channels_second(x, axis), p, axis)
+    return _dropout(functional.dropout2d, _channels_second(x, axis), p, lambda y: y.movedim(1, axis))
 
 
-def _dropout(function, x, p, axis=1):
+def _dropout(function, x, p, as_given):
     x = x.requires_grad_()  # so that y's graph keeps the mask for backward
     y = [None]
 
     def run():
         y[0] = function(x, p)
 
-    return {"torch": Rival(run, lambda: {"y": y[0].detach().movedim(1, axis).numpy()})}
+    return {"torch": Rival(run, lambda: {"y": as_given(y[0].detach()).numpy()})}
 
 
 def batch_norm_relu_dropout_forward(*, x, weight, bias, running_mean, running_var, axis, momentum, eps,
