@@ -63,6 +63,7 @@ def fold_dropout(net):
 def _fold(net, factor, prefix):
     """The copy of `net` for input that lacks `factor`, and the factor that its output lacks."""
     folded = Sequential()
+    folded.kernels = net.kernels
     for name, layer in net.children().items():
         if isinstance(layer, RandomMask):
             factor *= 1 if layer.inverted else 1 - layer.p
