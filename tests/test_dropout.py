@@ -96,14 +96,15 @@ def test_mask_is_the_documented_function(kernels, p, size, seed, offset):
 
 @each_dtype
 @each_p
-def test_kept_elements_are_scaled_and_others_zero(kernels, dtype, p):
+@pytest.mark.parametrize("inverted", [True, False])
+def test_kept_elements_are_scaled_and_others_zero(kernels, dtype, p, inverted):
     x = draw(1003, dtype=dtype)
     before = x.copy()
-    y, mask = kernels.dropout_forward(x, p=p, seed=3, offset=4, inverted=True)
-    scale = dtype(1 / (1 - p)) if p < 1 else dtype(0)
+    y, mask = kernels.dropout_forward(x, p=p, seed=3, offset=4, inverted=inverted)
+    scale = dtype(1) if not inverted else dtype(1 / (1 - p)) if p < 1 else dtype(0)
     expected = np.where(kept_bits(mask, x.size), x * scale, dtype(0))
     mask.flags.writeable = x.flags.writeable = False
-    for result in (y, kernels.dropout_backward(x, mask, p=p)):
+    for result in (y, kernels.dropout_backward(x, mask, p=p if inverted else 0.0)):
         assert result.dtype == dtype and result.tobytes() == expected.tobytes()
         assert np.array_equal(x, before) and not np.shares_memory(x, result)
 
@@ -137,6 +138,12 @@ def test_mask_depends_on_neither_shape_nor_dtype(kernels, dtype, shape):
     expected = kernels.dropout_forward(np.ones(2500, np.float32), p=0.3, seed=8, offset=9, inverted=True)[1]
     y, mask = kernels.dropout_forward(np.ones(shape, dtype), p=0.3, seed=8, offset=9, inverted=True)
     assert y.shape == shape and np.array_equal(mask, expected)
+
+
+def test_mask_does_not_depend_on_scaling(kernels):
+    x = np.ones(20_000, np.float32)
+    inverted, plain = (kernels.dropout_forward(x, p=0.3, seed=8, offset=9, inverted=way)[1] for way in (True, False))
+    assert np.array_equal(inverted, plain)
 
 
 def test_mask_of_fewer_elements_is_the_beginning_of_a_longer_one(kernels):
@@ -229,27 +236,27 @@ EXTRA = 45  # elements beyond: some words of the mask, and a part of one
 
 
 @each_dtype
-@pytest.mark.parametrize("elements", [-1, 0, EXTRA], ids=["below", "at", "above"])
-def test_large_results_have_the_same_bits(dtype, elements):
+@pytest.mark.parametrize("elements, inverted", [(-1, True), (0, True), (EXTRA, True), (EXTRA, False)])
+def test_large_results_have_the_same_bits(dtype, elements, inverted):
     """In out's of every alignment and in place, forward and backward, from threads or one; nothing else is written."""
     size = AROUND // np.dtype(dtype).itemsize + elements
     x = np.random.default_rng(1).random(size, dtype)
     x[:: 10_007] = np.nan
     before, threads = x.copy(), native.get_num_threads()
     expected = None
-    for offset, count in [(0, 1), (0, 2), (1, 2), (3, 1), (4, 2), (8, 1), ("in place", 2)]:
+    for offset, count in [(0, 1), (0, 2), (1, 3), (3, 1), (4, 2), (8, 1), ("in place", 2)]:
         native.set_num_threads(count)
         buffer = np.full(size + 32, 7, dtype)
         part = buffer[offset:][:size] if offset != "in place" else x.copy()
         source = x if offset != "in place" else part
-        y, mask = native.dropout_forward(source, p=0.5, seed=2, offset=3, inverted=True, out=part)
+        y, mask = native.dropout_forward(source, p=0.5, seed=2, offset=3, inverted=inverted, out=part)
         assert y is part
         if expected is None:
             kept = kept_bits(mask, size)
-            expected = np.where(kept, x * dtype(2), dtype(0)).tobytes()
+            expected = np.where(kept, x * dtype(2 if inverted else 1), dtype(0)).tobytes()
         assert part.tobytes() == expected
         part[...] = x if offset == "in place" else 7
-        native.dropout_backward(part if offset == "in place" else x, mask, p=0.5, out=part)
+        native.dropout_backward(part if offset == "in place" else x, mask, p=0.5 if inverted else 0.0, out=part)
         assert part.tobytes() == expected
         if offset != "in place":
             assert (buffer[:offset] == 7).all() and (buffer[offset + size:] == 7).all()

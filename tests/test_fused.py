@@ -57,6 +57,7 @@ KINDS = {
     "some": lambda dtype, rng: nn.Dropout(0.2, rng=rng),
     "none": lambda dtype, rng: nn.Dropout(0, rng=rng),
     "all": lambda dtype, rng: nn.Dropout(1, rng=rng),
+    "plain": lambda dtype, rng: nn.Dropout(0.5, inverted=False, rng=rng),
     "tanh": lambda dtype, rng: nn.Tanh(),
     "batch norm": lambda dtype, rng: nn.BatchNorm1d(WIDTH, dtype=dtype),
     "nested": lambda dtype, rng: nn.Sequential(nn.Linear(WIDTH, WIDTH, dtype=dtype, rng=rng), nn.ReLU()),
@@ -139,7 +140,8 @@ def test_random_stacks(kinds, rows, order, grad_order, dtype, accumulate, specia
     (["linear", "relu", "some"], [3]), (["linear", "relu"], [2]), (["linear", "some"], [2]), (["relu", "some"], [2]),
     (["linear", "relu", "some", "linear", "relu"], [3, 2]), (["some", "relu"], []), (["linear", "linear"], []),
     (["linear", "subclass", "some"], []), (["linear", "user's", "relu", "half"], [2]), (["relu", "relu", "some"], [2]),
-    (["linear", "some", "relu"], [2]),
+    (["linear", "some", "relu"], [2]), (["linear", "relu", "plain"], [2]), (["plain", "relu", "some"], [2]),
+    (["batch norm", "plain"], []),
 ])
 def test_what_is_run_as_one(kinds, blocks):
     steps = make_net(kinds)._steps()

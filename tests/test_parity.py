@@ -162,11 +162,12 @@ def test_lists_of_many_shapes_with_missing_gradients(case, dtype):
 
 
 @each_dtype
+@each([find("dropout_forward p=0.5"), find("channel_dropout_forward NCHW"), find("channel_dropout_forward NHWC")])
 @pytest.mark.parametrize("p", [0.0, 1e-9, 0.1, 0.25, 0.5, 0.75, 1 - 2**-53, 1.0])
-def test_dropout_probabilities(dtype, p):
-    case = find("dropout_forward p=0.5")
+@pytest.mark.parametrize("inverted", [True, False])
+def test_dropout_probabilities(case, dtype, p, inverted):
     arguments = arguments_of(case, 1003, dtype, special=True)
-    arguments |= {"p": p, "seed": 2**64 - 1, "offset": 2**32 - 1}
+    arguments |= {"p": p, "inverted": inverted, "seed": 2**64 - 1, "offset": 2**32 - 1}
     assert_native_is_the_reference(case, arguments)
 
 
