@@ -11,8 +11,8 @@ import pytest
 
 import onepass
 from onepass import cli, native, nn, optim, reference
-from onepass.scaling import Standardize
-from onepass.train import Epoch, Model
+from onepass.scaling import MinMax, Standardize
+from onepass.train import Epoch, History, Model, fit
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
 QUICK = ["--epochs", "2", "--hidden", "8", "--threads", "1"]
@@ -135,7 +135,7 @@ def training(monkeypatch):
 
     def fit(net, loss, optimizer, x, y, **options):
         seen.update(options, net=net, loss=loss, optimizer=optimizer, x=x, y=y)
-        return []
+        return History()
 
     def evaluate(net, x, y):
         seen.update(x_test=x, y_test=y)
@@ -154,8 +154,10 @@ def training(monkeypatch):
 DEFAULTS = {
     "layers": "Linear BatchNorm1d ReLU Dropout Linear BatchNorm1d ReLU Dropout Linear",
     "widths": [256, 128, 1], "p": {0.2}, "optimizer": optim.AdamW, "lr": 3e-3, "weight_decay": 0.01,
-    "momentum": None, "batch_size": 128, "epochs": 20, "kernels": native,
+    "momentum": None, "batch_size": 128, "epochs": 20, "kernels": native, "accumulate": 1, "schedule": "linear",
+    "validation": None, "patience": None, "checkpoint": None, "resume": False, "max_grad_norm": None, "rng": 0,
 }
+FIT_OPTIONS = ("batch_size", "epochs", "accumulate", "schedule", "validation", "patience", "checkpoint", "resume", "rng")
 
 
 @pytest.mark.parametrize("argv, changes", [
@@ -175,6 +177,12 @@ DEFAULTS = {
     (["--batch-size", "9"], {"batch_size": 9}),
     (["--epochs", "3"], {"epochs": 3}),
     (["--backend", "numpy"], {"kernels": reference}),
+    (["--accumulate", "4"], {"accumulate": 4}),
+    (["--schedule", "cosine"], {"schedule": "cosine"}),
+    (["--max-grad-norm", "2.5"], {"max_grad_norm": 2.5}),
+    (["--validation", "0.2", "--patience", "3"], {"validation": 0.2, "patience": 3}),
+    (["--checkpoint", "c.npz", "--resume"], {"checkpoint": Path("c.npz"), "resume": True}),
+    (["--seed", "7"], {"rng": 7}),
 ])
 def test_options_reach_the_training(capsys, tables, training, argv, changes):
     seen = training(capsys, *argv, tables / "houses.tsv")
@@ -187,7 +195,7 @@ def test_options_reach_the_training(capsys, tables, training, argv, changes):
         "p": {layer.p for layer in net if isinstance(layer, nn.Dropout)},
         "optimizer": type(optimizer), "kernels": optimizer.kernels, "momentum": options.get("momentum"),
         **{name: options[name] for name in ("lr", "weight_decay")},
-        **{name: seen[name] for name in ("batch_size", "epochs")},
+        "max_grad_norm": optimizer.max_grad_norm, **{name: seen[name] for name in FIT_OPTIONS},
     } == DEFAULTS | changes
 
 
@@ -211,13 +219,48 @@ def test_training_rows_alone_set_the_scale(capsys, tmp_path, training, task):
     np.testing.assert_array_equal(seen["y_test"], y_test)
 
 
+def test_scale(capsys, tmp_path, training):
+    x = np.random.default_rng(0).normal(50, 9, (30, 2))
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=x[:, 0], x_test=x[:9], y_test=x[:9, 0])
+    np.testing.assert_array_equal(training(capsys, tmp_path / "d.npz", "--scale", "minmax")["x"], MinMax().fit(x)(x))
+
+
+def test_validation_takes_the_place_of_the_test_rows_until_the_end(capsys, tables, tmp_path):
+    argv = ["train", tables / "flowers.csv", "--target", "kind", *LEARN, "--validation", 0.25]
+    code, out, _ = run(capsys, *argv, "--plot", tmp_path / "c.svg")
+    assert code == 0 and "160 for training (0.25 of them for validation), 40 for testing" in out
+    assert len(re.findall(r"  validation \d\.\d{4}, \d\.\d{4}  ", out)) == 10 and out.count("test accuracy") == 1
+    assert max(map(len, out.replace(str(tables), "").replace(str(tmp_path), "").splitlines())) <= 80
+    code, out, _ = run(capsys, *argv, "--epochs", 500, "--patience", 2)
+    stop = re.search(r"stopped after (\d+) of 500 epochs; the net is that of epoch (\d+)", out)
+    assert code == 0 and int(stop[1]) == int(stop[2]) + 2 and "each backend" in out
+
+
+def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path, monkeypatch):
+    argv = ["train", tables / "houses.tsv", *QUICK, "--checkpoint", tmp_path / "c.npz"]
+    whole = scores(run(capsys, *argv)[1])
+    real, asked = cli.evaluate, []
+
+    def interrupt(*args):
+        asked.append(args)
+        if len(asked) == 2:  # after the second epoch, which is not yet in the file
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(cli, "evaluate", interrupt)
+    assert run(capsys, *argv)[0] == 130
+    monkeypatch.setattr(cli, "evaluate", real)
+    code, out, _ = run(capsys, *argv, "--resume")
+    assert code == 0 and scores(out) == whole[1:]
+
+
 def test_threads_are_set_back(capsys, tables, monkeypatch):
     before = onepass.get_num_threads()
     seen = []
 
     def fit(*args, epochs, **options):
         seen.append(onepass.get_num_threads())
-        return [Epoch(number + 1, 2) for number in range(epochs)]
+        return History(Epoch(number + 1, 2) for number in range(epochs))
 
     monkeypatch.setattr(cli, "fit", fit)
     for threads in (2, 1):
@@ -281,6 +324,13 @@ def test_ctrl_c_reports_the_model_so_far(capsys, tables, tmp_path, monkeypatch):
     (["train", "--threads", "0"], "--threads: '0' is not an integer from 1 to 256"),
     (["train", "--threads", "257"], "--threads: '257' is not an integer from 1 to 256"),
     (["train", "--seed", "-1"], "--seed: '-1'"),
+    (["train", "--validation", "1"], "--validation: '1' is not a number above 0 and below 1"),
+    (["train", "--validation", "0"], "--validation: '0' is not a number above 0 and below 1"),
+    (["train", "--max-grad-norm", "0"], "--max-grad-norm: '0' is not a number above 0"),
+    (["train", "--patience", "0"], "--patience: '0' is not an integer of at least 1"),
+    (["train", "--accumulate", "0"], "--accumulate: '0' is not an integer of at least 1"),
+    (["train", "--scale", "max"], "invalid choice: 'max'"),
+    (["train", "--schedule", "step"], "invalid choice: 'step'"),
 ])
 def test_unknown_option_or_value(capsys, argv, fault):
     with pytest.raises(SystemExit) as caught:
@@ -310,10 +360,21 @@ def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
     (["houses.tsv", "--plot", "nowhere/c.png"], "cannot write to nowhere/c.png"),
     (["flowers.csv", "--target", "kind", "--task", "regression"], "the target is text"),
     (["houses.tsv", "--optimizer", "sgd", "--lr", "1e30", *QUICK], "try a smaller --lr"),
+    (["houses.tsv", "--patience", "3"], "--patience needs --validation"),
+    (["houses.tsv", "--resume"], "--resume needs --checkpoint"),
+    (["houses.tsv", "--checkpoint", "c.pt"], "--checkpoint c.pt: the name must end in .npz"),
+    (["houses.tsv", "--checkpoint", "nowhere/c.npz"], "cannot write to nowhere/c.npz"),
+    (["houses.tsv", "--checkpoint", "none.npz", "--resume"], "none.npz: No such file"),
+    (["houses.tsv", "--checkpoint", "other.npz", "--resume"], "other.npz is not a checkpoint that onepass saved"),
+    (["houses.tsv", "--checkpoint", "net.npz", "--resume"], "net.npz does not belong to this net"),
+    (["houses.tsv", "--validation", "0.001"], "a share of 160 rows"),
 ])
 def test_bad_input_is_one_line_and_code_2(capsys, tables, monkeypatch, argv, fault):
     monkeypatch.chdir(tables)
     Path("folder.npz").mkdir(exist_ok=True)
+    np.savez("other.npz", x=np.ones(3))
+    fit(net := nn.Linear(1, 1), nn.MSELoss(), optim.SGD(net.parameters()), *np.ones((2, 2, 1), np.float32), epochs=1,
+        batch_size=2, checkpoint="net.npz")
     code, out, err = run(capsys, "train", *argv)
     assert code == 2 and fault in err
     assert err.startswith("onepass: error: ") and err.count("\n") == 1

@@ -135,7 +135,8 @@ def test_accumulation_in_float32_sets_off_no_batch():
 
     x, y = labels(32)
     net = nn.Sequential(nn.Linear(3, 2, rng=0))
-    fit(net, nn.CrossEntropyLoss(), Counted(net.parameters(), lr=0.0), x, y, epochs=1, batch_size=8, accumulate=2, rng=0)
+    optimizer = Counted(net.parameters(), lr=0.0)
+    fit(net, nn.CrossEntropyLoss(), optimizer, x, y, epochs=1, batch_size=8, accumulate=2, rng=0)
     assert len(steps) == 2
     loss = nn.CrossEntropyLoss(reduction="sum")
     loss.forward(net.forward(x), y)

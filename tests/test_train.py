@@ -9,7 +9,7 @@ import pytest
 
 from onepass import native, nn, optim, reference
 from onepass.bench import textbook
-from onepass.scaling import Standardize
+from onepass.scaling import MinMax, Standardize
 from onepass.files import replacing
 from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict
 
@@ -200,12 +200,13 @@ def test_compare_backends_stops_when_time_is_up():
     assert (batches, epochs) == (10, 1) and np.isfinite(losses).all()
 
 
+@pytest.mark.parametrize("scaler", [Standardize(), MinMax(), MinMax(feature_range=(-1, 0.5))])
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_a_saved_model_predicts_what_it_did(tmp_path, task):
+def test_a_saved_model_predicts_what_it_did(tmp_path, task, scaler):
     net, loss, optimizer, x, y, rng = problem(task)
     raw = x * 3.0 + 7
-    inputs = Standardize().fit(raw)
-    classes, targets = (["no", "yes"], None) if task == "classification" else (None, Standardize().fit(y))
+    inputs = scaler.fit(raw)
+    classes, targets = (["no", "yes"], None) if task == "classification" else (None, copy.deepcopy(scaler).fit(y))
     scaled = y if targets is None else targets(y)
     fit(net, loss, optimizer, inputs(raw), scaled, epochs=3, batch_size=32, rng=rng)
     outputs = 2 if classes else 1
@@ -237,10 +238,25 @@ def test_a_model_checks_what_it_shall_predict():
         model.predict(np.full((1, 4), np.nan))
 
 
+ABOUT = json.dumps({"architecture": {"inputs": 1, "outputs": 1, "hidden": []}, "scalers": {"inputs": ["minmax", {}]},
+                    "classes": ["one"], "features": None})
+LINEAR = {"net.0.weight": np.ones((1, 1), np.float32), "net.0.bias": np.ones(1, np.float32)}
+
+
+def test_a_model_of_few_arrays(tmp_path):
+    np.savez(tmp_path / "m.npz", about=np.array(ABOUT), **LINEAR, **{"inputs.minimum": [0.0], "inputs.maximum": [1.0]})
+    assert Model.load(tmp_path / "m.npz").predict(np.ones((1, 1))) == ["one"]
+
+
 @pytest.mark.parametrize("arrays", [
     {}, {"x": np.ones(3)}, {"about": np.array("no JSON")}, {"about": np.array("[]")},
     {"about": np.array("{}")}, {"about": np.array({"a": 1})},
     {"about": np.array('{"architecture": {}}'), "net.0.weight": np.ones(3)},
+    *({"about": np.array(ABOUT.replace("minmax", kind)), **LINEAR, **scaler} for kind, scaler in [
+        ("other", {"inputs.minimum": np.ones(1), "inputs.maximum": np.ones(1)}), ("minmax", {}),
+        ("standard", {"inputs.minimum": np.ones(1), "inputs.maximum": np.ones(1)}),
+        ("minmax", {"inputs.minimum": np.ones(1), "inputs.maximum": np.ones(2)}),
+    ]),
     {"about": np.array('{"architecture": {}}'), "other.array": np.ones(3)},
 ])
 def test_foreign_npz_is_no_model(tmp_path, arrays):

@@ -10,6 +10,10 @@ from .readers import BROKEN_NPZ
 PARTS = "net", "optimizer", "scheduler", "rng"
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that is broken, or belongs to something else; the message names the file and the fault."""
+
+
 def save_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None, about=None):
     """Write the state of training into `path`, an `.npz` file without pickled objects.
 
@@ -40,20 +44,21 @@ def save_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None,
 def load_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None):
     """Set the given parts to what `save_checkpoint` wrote, and return its `about`.
 
-    ValueError for a broken or foreign file, and for one that lacks a part or belongs to another net,
+    CheckpointError, a ValueError, for a broken or foreign file, and for one that lacks a part or belongs to another net,
     optimizer, scheduler or kind of generator; then no part is modified. FileNotFoundError if there is none.
     """
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                tree = {name: _decoded(node, arrays) for name, node in json.loads(str(arrays["checkpoint"])).items()}
+                nodes = json.loads(str(arrays["checkpoint"]))
+                tree = {name: _decoded(node, arrays) for name, node in nodes.items()}
             about = tree["about"]
         except (TypeError, AttributeError, RecursionError, *BROKEN_NPZ) as error:
-            raise ValueError(f"{path} is not a checkpoint that onepass saved, or broken") from error
+            raise CheckpointError(f"{path} is not a checkpoint that onepass saved, or broken") from error
     given = {name: part for name, part in zip(PARTS, (net, optimizer, scheduler, rng)) if part is not None}
     for name in given:
         if name not in tree:
-            raise ValueError(f"{path} holds no {name}")
+            raise CheckpointError(f"{path} holds no {name}")
     before = {}
     try:
         for name, part in given.items():
@@ -66,7 +71,7 @@ def load_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None)
         for changed in before:
             _restore(given[changed], before[changed])
         if isinstance(error, (KeyError, TypeError, ValueError)):
-            raise ValueError(f"{path} does not belong to this {name}: {error}") from error
+            raise CheckpointError(f"{path} does not belong to this {name}: {error}") from error
         raise
     return about
 

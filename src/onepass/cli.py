@@ -17,9 +17,10 @@ import onepass
 
 from . import nn, optim
 from .bench import textbook
-from .data import DataError, load
-from .scaling import Standardize
-from .train import Model, compare_backends, evaluate, fit, mlp
+from .checkpoint import CheckpointError
+from .data import DataError, batch_rows, load
+from .scaling import SCALERS, Standardize
+from .train import SCHEDULES, Model, compare_backends, evaluate, fit, mlp
 
 OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` replace
     "sgd": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}),
@@ -31,6 +32,7 @@ BACKENDS = {"native": onepass.native, "numpy": onepass.reference}
 COMPARED = {
     "native": onepass.native, "NumPy, textbook": textbook, "NumPy, the same bits": onepass.reference
 }
+FIT_OPTIONS = ("epochs", "batch_size", "accumulate", "schedule", "validation", "patience", "checkpoint", "resume")
 PLOTS = (".png", ".svg", ".pdf")
 EXTRAS = ("rich", "matplotlib", "sklearn")
 
@@ -47,7 +49,7 @@ def main(argv=None):
         args.command.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return args.run(args)
-    except (DataError, CommandError) as error:
+    except (DataError, CheckpointError, CommandError) as error:
         message = str(error)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -86,12 +88,24 @@ def _parser(argv):
     add("--dropout", type=_number(0, 1), default=0.2, metavar="P",
         help="probability of zeroing a hidden value (default: %(default)s)")
     add("--optimizer", choices=OPTIMIZERS, default="adamw", help="sgd has momentum 0.9 (default: adamw)")
-    add("--lr", type=_number(0), help="learning rate, which falls linearly to 0 (default: "
+    add("--lr", type=_number(0), help="learning rate (default: "
         + ", ".join(f"{name} {options['lr']:g}" for name, (_, options) in OPTIMIZERS.items()) + ")")
+    add("--schedule", choices=SCHEDULES, default="linear",
+        help="how the learning rate goes: falling to 0 in a line or half a cosine, or staying (default: %(default)s)")
     add("--weight-decay", type=_number(0), metavar="DECAY",
         help="decoupled in adamw, else L2 (default: 0.01 for adamw, else 0)")
+    add("--max-grad-norm", type=_number(0, positive=True), metavar="NORM",
+        help="scale the gradients of a step down to this L2 norm (default: do not)")
     add("--batch-size", type=_integer(2), default=128, metavar="ROWS", help="(default: %(default)s)")
+    add("--accumulate", type=_integer(1), default=1, metavar="N",
+        help="add up the gradients of so many batches for a step (default: %(default)s)")
     add("--epochs", type=_integer(1), default=20, metavar="N", help="(default: %(default)s)")
+    add("--validation", type=_number(0, 1, positive=True), metavar="SHARE",
+        help="share of the training rows to validate with after each epoch, not to train on (default: none)")
+    add("--patience", type=_integer(1), metavar="N",
+        help="stop after so many epochs without a better validation loss; the best epoch's net is kept")
+    add("--scale", choices=SCALERS, default="standard",
+        help="inputs to mean 0 and deviation 1, or to the range 0 to 1 (default: %(default)s)")
     add("--seed", type=_integer(0), default=0, metavar="N",
         help="of initial values, shuffling and dropout; test rows are always the same (default: %(default)s)")
     add("--threads", type=_integer(1, 256), default=1, metavar="N",
@@ -100,6 +114,8 @@ def _parser(argv):
     add("--backend", choices=BACKENDS, default="native", help="kernels to train with (default: %(default)s)")
     add("--plot", type=Path, metavar="FILE", help=f"draw loss and score per epoch ({', '.join(PLOTS)})")
     add("--save", type=Path, metavar="FILE", help="write the model to an .npz file")
+    add("--checkpoint", type=Path, metavar="FILE", help="write all it takes to go on to an .npz file after each epoch")
+    add("--resume", action="store_true", help="go on from the checkpoint")
 
     bench = commands.add_parser("bench", help="time every kernel against NumPy")
     bench.set_defaults(run=_bench, command=bench)
@@ -120,13 +136,14 @@ def _integer(minimum, maximum=math.inf):
     return parse
 
 
-def _number(minimum, below=math.inf):
+def _number(minimum, below=math.inf, positive=False):
     def parse(text):
         with contextlib.suppress(ValueError):
-            if minimum <= float(text) < below:
+            if minimum <= float(text) < below and not (positive and float(text) == minimum):
                 return float(text)
+        least = "above" if positive else "of at least"
         limit = "" if below == math.inf else f" and below {below}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {minimum}{limit}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {minimum}{limit}")
 
     return parse
 
@@ -181,19 +198,20 @@ def _train(args):
     optimizer = _optimizer(args, net)
     x_train, x_test = model.inputs(dataset.x_train), model.inputs(dataset.x_test)
     training = (net, loss, optimizer, x_train, y_train)
-    options = {"batch_size": args.batch_size, "rng": rng}
+    options = {name: getattr(args, name) for name in FIT_OPTIONS}
 
     def finish_epoch(epoch):
         if not math.isfinite(epoch.loss):
             raise CommandError(f"the loss is {epoch.loss} in epoch {epoch.number}: try a smaller --lr")
-        epoch.test_score = evaluate(net, x_test, y_test)
+        if args.validation is None:
+            epoch.test_score = evaluate(net, x_test, y_test)
         on_epoch(epoch)
 
     with _threads(console, args.threads):
-        report.describe(console, args.data, dataset, model, optimizer)
+        report.describe(console, args, dataset, model, optimizer)
         progress = report.progress(console, args.epochs, dataset.task)
         with np.errstate(all="ignore"), progress as (on_batch, on_epoch):
-            history = fit(*training, **options, epochs=args.epochs, on_batch=on_batch, on_epoch=finish_epoch)
+            history = fit(*training, **options, rng=args.seed, on_batch=on_batch, on_epoch=finish_epoch)
         report.results(console, history, args.epochs, dataset.task, evaluate(net, x_test, y_test))
         if args.save:
             model.save(args.save)
@@ -201,21 +219,26 @@ def _train(args):
         if args.plot and history:
             report.plot(args.plot, history, dataset.task)
             console.print(f"curves drawn in {args.plot}", soft_wrap=True, markup=False)
-        if len(history) == args.epochs:
-            timing = compare_backends(*training, **options, backends=COMPARED.values())
-            report.comparison(console, list(COMPARED), timing, history[-1].batches)
-    return 0 if len(history) == args.epochs else 130
+        if history.ended == "interrupt":
+            return 130
+        timing = compare_backends(*training, batch_size=args.batch_size, rng=rng, backends=COMPARED.values())
+        report.comparison(console, list(COMPARED), timing, len(batch_rows(len(x_train), args.batch_size)))
+    return 0
 
 
 def _check_outputs(args):
     """Find out before the training whether its results can be written."""
-    if args.save and args.save.suffix != ".npz":
-        raise CommandError(f"--save {args.save}: the name must end in .npz")
+    for name, path in (("save", args.save), ("checkpoint", args.checkpoint)):
+        if path and path.suffix != ".npz":
+            raise CommandError(f"--{name} {path}: the name must end in .npz")
+    for name, other in (("patience", "validation"), ("resume", "checkpoint")):
+        if getattr(args, name) and not getattr(args, other):
+            raise CommandError(f"--{name} needs --{other}")
     if args.plot:
         importlib.import_module("matplotlib")
         if args.plot.suffix not in PLOTS:
             raise CommandError(f"--plot {args.plot}: the name must end in {', '.join(PLOTS)}")
-    for path in filter(None, (args.save, args.plot)):
+    for path in filter(None, (args.save, args.plot, args.checkpoint)):
         try:
             if path.is_dir():
                 raise CommandError(f"{path} is a folder, not a file")
@@ -236,8 +259,8 @@ def _build(args, dataset, rng):
         "dropout": args.dropout,
     }
     targets = None if classes else Standardize().fit(dataset.y_train[:, None])
-    model = Model(mlp(**architecture, rng=rng), architecture, Standardize().fit(dataset.x_train), targets,
-                  classes, dataset.features)
+    inputs = SCALERS[args.scale]().fit(dataset.x_train)
+    model = Model(mlp(**architecture, rng=rng), architecture, inputs, targets, classes, dataset.features)
     if classes:
         return model, nn.CrossEntropyLoss(), dataset.y_train, dataset.y_test
     return model, nn.MSELoss(), targets(dataset.y_train[:, None]), targets(dataset.y_test[:, None])
@@ -247,7 +270,7 @@ def _optimizer(args, net):
     make, options = OPTIMIZERS[args.optimizer]
     given = {"lr": args.lr, "weight_decay": args.weight_decay}
     options = options | {name: value for name, value in given.items() if value is not None}
-    return make(net.parameters(), **options).set_backend(BACKENDS[args.backend])
+    return make(net.parameters(), **options, max_grad_norm=args.max_grad_norm).set_backend(BACKENDS[args.backend])
 
 
 @contextlib.contextmanager

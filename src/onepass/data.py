@@ -108,7 +108,7 @@ def split_rows(y, share, rng):
     each of which one is taken: both parts have the same distribution of labels, or of quantities.
 
     y : (rows,)
-    share : above 0 and below 1. ValueError if it comes to less than one row.
+    share : above 0 and below 1. DataError if it comes to less than one row.
 
     >>> kept, aside = split_rows(np.array([0, 1] * 10), 0.2, np.random.default_rng(0))
     >>> len(kept), np.array([0, 1] * 10)[aside]
@@ -117,7 +117,7 @@ def split_rows(y, share, rng):
     part, whole = Fraction(share).limit_denominator(2**20).as_integer_ratio() if 0 < share < 1 else (0, 1)
     taken = len(y) * part // whole
     if not taken:
-        raise ValueError(f"a share of {len(y)} rows that is set aside must be below 1 and come to a row, was {share}")
+        raise DataError(f"a share of {len(y)} rows that is set aside must be below 1 and come to a row, was {share}")
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
     bounds = np.arange(taken + 1) * whole // part

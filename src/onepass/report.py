@@ -1,6 +1,7 @@
 """What `onepass train` shows: the data and the net, progress, results, the comparison and curves."""
 
 import contextlib
+import math
 import statistics
 import time
 
@@ -14,10 +15,11 @@ from .files import replacing
 SCORES = {"classification": "accuracy", "regression": "R^2"}
 LOSSES = {"classification": "cross-entropy (nats)", "regression": "squared error (variances of the target)"}
 LABELS = {"classification": "share of rows classified correctly", "regression": "R^2 (1 = perfect)"}
+FALLING = {"linear": " falling to 0", "cosine": " falling to 0 by a cosine", "constant": ""}
 REFRESH = 0.05  # seconds between updates of the progress bar: more often would slow training down
 
 
-def describe(console, source, dataset, model, optimizer):
+def describe(console, args, dataset, model, optimizer):
     """Say what is trained on what."""
     sizes = [model.architecture["inputs"], *model.architecture["hidden"], model.architecture["outputs"]]
     layers = [
@@ -28,10 +30,12 @@ def describe(console, source, dataset, model, optimizer):
     ]
     options = optimizer.param_groups[0]
     decay = options["weight_decay"]
-    steps = [type(optimizer).__name__, f"lr {options['lr']:g} falling to 0", f"weight decay {decay:g}"]
+    rate = f"lr {options['lr']:g}{FALLING[args.schedule]}"
+    steps = [type(optimizer).__name__, rate, f"weight decay {decay:g}"]
+    aside = f" ({args.validation:.4g} of them for validation)" if args.validation else ""
     target = f"{dataset.task}, {len(dataset.classes)} classes" if dataset.classes else dataset.task
-    console.print(f"data       {source}: {target}", soft_wrap=True, markup=False)
-    console.print(f"rows       {len(dataset.x_train):,} for training, {len(dataset.x_test):,} for testing")
+    console.print(f"data       {args.data}: {target}", soft_wrap=True, markup=False)
+    console.print(f"rows       {len(dataset.x_train):,} for training{aside}, {len(dataset.x_test):,} for testing")
     console.print(f"net        {', '.join(layers)}")
     console.print(f"optimizer  {', '.join(steps)}")
     kernels = model.net.kernels
@@ -48,7 +52,7 @@ def progress(console, epochs, task):
         def line(epoch):
             console.print(
                 f"epoch {epoch.number:>3}/{epochs}  loss {epoch.loss:.4f}  {score} {epoch.score:.4f}  "
-                f"test {score} {epoch.test_score:.4f}  {epoch.seconds:.2f} s"
+                f"{_checked(epoch, score)}  {epoch.seconds:.2f} s"
             )
 
         yield None, line
@@ -59,27 +63,38 @@ def progress(console, epochs, task):
     )
     with Progress(*columns, console=console, transient=True) as bar:
         row = bar.add_task("", total=epochs)
-        shown, test = 0.0, ""
+        shown, checked = 0.0, ""
 
         def on_batch(epoch):
             nonlocal shown
             now = time.perf_counter()
             if now - shown >= REFRESH:
                 shown = now
-                text = f"loss {epoch.loss:.4f}  {score} {epoch.score:.4f}{test}"
+                text = f"loss {epoch.loss:.4f}  {score} {epoch.score:.4f}{checked}"
                 bar.update(row, description=text, completed=epoch.number - 1 + epoch.batch / epoch.batches)
 
         def on_epoch(epoch):
-            nonlocal test
-            test = f"  test {epoch.test_score:.4f}"
+            nonlocal checked
+            checked = f"  {_checked(epoch, score)}"
 
         yield on_batch, on_epoch
 
 
+def _checked(epoch, score):
+    """Loss and score of the rows that were set aside for validation, else the score of the test rows."""
+    if math.isnan(epoch.validation_loss):
+        return f"test {score} {epoch.test_score:.4f}"
+    return f"validation {epoch.validation_loss:.4f}, {epoch.validation_score:.4f}"
+
+
 def results(console, history, epochs, task, score):
     """The score on the test rows, and how long training took."""
-    if len(history) < epochs:
-        console.print(f"interrupted after {len(history)} of {epochs} epochs; the net stays as it was then\n")
+    net = f"is that of epoch {history.best}" if history.best else "stays as it was then"
+    if history.ended:
+        why = "interrupted" if history.ended == "interrupt" else "stopped"
+        console.print(f"{why} after {len(history)} of {epochs} epochs; the net {net}\n")
+    elif history.best:
+        console.print(f"the net {net}, the best in validation\n")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_row(f"test {SCORES[task]}", f"[bold]{score:.4f}[/bold]")
     if history:
@@ -119,9 +134,18 @@ def plot(path, history, task):
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [epoch.number for epoch in history]
-    left.plot(epochs, [epoch.loss for epoch in history], marker=".", label="training")
-    right.plot(epochs, [epoch.score for epoch in history], marker=".", label="training, before each step")
-    right.plot(epochs, [epoch.test_score for epoch in history], marker=".", label="test")
+    curves = [
+        (left, "loss", "training"), (left, "validation_loss", "validation"),
+        (right, "score", "training, before each step"), (right, "validation_score", "validation"),
+        (right, "test_score", "test"),
+    ]
+    for axes, name, label in curves:
+        values = [getattr(epoch, name) for epoch in history]
+        if not all(map(math.isnan, values)):
+            axes.plot(epochs, values, marker=".", label=label)
+    if history.best:
+        for axes in (left, right):
+            axes.axvline(history.best, color="gray", linestyle="--", linewidth=1, label="best epoch")
     left.set(xlabel="epoch", ylabel=LOSSES[task], title="Loss")
     right.set(xlabel="epoch", ylabel=LABELS[task], title=SCORES[task].capitalize())
     for axes in (left, right):

@@ -76,7 +76,8 @@ class Scaler:
         """Take over what `state_dict` returned. ValueError for anything else, before anything is modified."""
         state = {name: np.asarray(value) for name, value in state.items()}
         if set(state) != set(self.statistics):
-            raise ValueError(f"state must have the names {', '.join(self.statistics)}, had {', '.join(state) or 'none'}")
+            had = ", ".join(state) or "none"
+            raise ValueError(f"state must have the names {', '.join(self.statistics)}, had {had}")
         shape = state[self.statistics[0]].shape
         for name, value in state.items():
             if value.dtype != np.float64 or value.ndim != 1 or value.shape != shape:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .checks import integer, number
 from .data import batch_rows
 from .early_stopping import EarlyStopping, validate
@@ -15,8 +15,8 @@ from .epoch import Epoch, Rows, gradient_order, train_epoch
 from .model import Model, evaluate, mlp, predict
 from .nn.module import backward_parameters
 
-__all__ = ["Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint", "mlp", "predict",
-           "save_checkpoint", "train_batch"]
+__all__ = ["CheckpointError", "Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint",
+           "mlp", "predict", "save_checkpoint", "train_batch"]
 
 SCHEDULES = {  # the share of its start that a learning rate has after a share t of the training
     "linear": lambda t: 1 - t,
@@ -80,7 +80,8 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     (True, 1.0)
     """
     epochs, batch_size = integer("epochs", epochs, 0), integer("batch_size", batch_size, 1)
-    accumulate, checkpoint_every = integer("accumulate", accumulate, 1), integer("checkpoint_every", checkpoint_every, 1)
+    accumulate = integer("accumulate", accumulate, 1)
+    checkpoint_every = integer("checkpoint_every", checkpoint_every, 1)
     if resume and checkpoint is None:
         raise ValueError("resume must come with a checkpoint, was True without")
     if patience is not None and validation is None:
@@ -180,7 +181,7 @@ def _read(path):
     try:
         return History(Epoch(**row) for row in about["history"]), about["seed"], about["rates"], about["best"]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is a checkpoint, but not one of fit") from error
+        raise CheckpointError(f"{path} is a checkpoint, but not one of fit") from error
 
 
 def _split(rows, validation, seed):
@@ -189,7 +190,8 @@ def _split(rows, validation, seed):
         return rows, None
     if isinstance(validation, (tuple, list)):
         if len(validation) not in (2, 3):
-            raise ValueError(f"validation must be a share, (x, y) or (x, y, sample_weight), had {len(validation)} items")
+            raise ValueError("validation must be a share, (x, y) or (x, y, sample_weight), "
+                             f"had {len(validation)} items")
         return rows, Rows(*validation)
     share = number("validation", validation, below=1, positive=True)
     return rows.split(share, np.random.default_rng([seed, 0]))
