@@ -83,12 +83,13 @@ def test_a_single_layer(kernels):
     assert layer.training and layer.momentum == 0.1
 
 
-def test_nothing_of_it_is_taken_for_a_training_batch(kernels):
-    net = make_net().set_backend(kernels)
-    net(draw(5, 3))
-    nn.reestimate_batch_norm(net, [draw(5, 3)])
-    with pytest.raises(RuntimeError, match="needs a forward in training mode"):
-        net.backward(draw(5, 4))
+@pytest.mark.parametrize("make", [make_net, random_layer])
+def test_backward_is_that_of_the_last_training_batch(kernels, make):
+    net = make().set_backend(kernels)
+    grad_y = net(draw(5, 3))
+    expected = net.backward(grad_y)
+    nn.reestimate_batch_norm(net, [draw(5, 3, seed=3)])
+    np.testing.assert_array_equal(net.backward(grad_y), expected)
 
 
 def interrupted():

@@ -11,7 +11,8 @@ def reestimate_batch_norm(net, batches):
     but only the batch norms are in training mode, so that dropout does not disturb what they see. Frozen
     ones take part, those without running statistics do not.
 
-    net : Module; modes, momentum and all else are afterwards as before
+    net : Module; modes, momentum and all else are afterwards as before, so that a `backward` is that of the last
+        training forward
     batches : iterable of x, or of tuples or lists that begin with x; batches without rows are left out
 
     Whatever is raised on the way, the net keeps the statistics that it had. ValueError if a batch norm
@@ -28,7 +29,7 @@ def reestimate_batch_norm(net, batches):
         raise TypeError(f"net must be a Module, was {type(net).__name__}")
     norms = [module for module in net.modules() if isinstance(module, BatchNorm) and module.running_mean is not None]
     modes = [(module, module.training) for module in net.modules()]
-    options = [(norm, norm.momentum, norm.frozen) for norm in norms]
+    options = [(norm, norm.momentum, norm.frozen, norm._kept) for norm in norms]
     before = [norm.state_dict() for norm in norms]
     try:
         net.eval()
@@ -48,7 +49,7 @@ def reestimate_batch_norm(net, batches):
             norm.load_state_dict(state)
         raise
     finally:
-        for norm, momentum, frozen in options:
-            norm.momentum, norm.frozen, norm._kept = momentum, frozen, None
+        for norm, momentum, frozen, kept in options:
+            norm.momentum, norm.frozen, norm._kept = momentum, frozen, kept
         for module, training in modes:
             module.training = training
