@@ -108,7 +108,8 @@ def test_masked_positions_are_as_if_they_were_rows(kernels, kind, shape, axis):
     mask = draw_mask(shape, False)
     x, grad_y = draw(*shape), draw(*shape, seed=6)
     rows, grad_rows = (np.moveaxis(array, 1, -1)[mask] for array in (x, grad_y))
-    actual = outcome(random_layer(kind, axis=axis).set_backend(kernels), arranged(x, axis), arranged(grad_y, axis), mask)
+    layer = random_layer(kind, axis=axis).set_backend(kernels)
+    actual = outcome(layer, arranged(x, axis), arranged(grad_y, axis), mask)
     for name in ("y", "grad_x"):
         actual[name] = np.moveaxis(channels_first(actual[name], axis), 1, -1)[mask]
     alone = random_layer().set_backend(kernels)
@@ -143,9 +144,10 @@ def test_same_bits_on_every_instruction_set_and_number_of_threads(axis, whole_ro
         assert_same_bits(result, results[0])
 
 
-def test_memory_orders(kernels):
+@each_mask
+def test_memory_orders(kernels, whole_rows):
     shape = (3, 3, 4, 2)
-    x, grad_y, mask = draw(*shape), draw(*shape, seed=6), draw_mask(shape, False)
+    x, grad_y, mask = draw(*shape), draw(*shape, seed=6), draw_mask(shape, whole_rows)
     expected = outcome(random_layer(nn.BatchNorm2d).set_backend(kernels), x, grad_y, mask)
     strange = [np.asfortranarray, lambda x: np.repeat(x, 2, axis=-1)[..., ::2], lambda x: x[::-1].copy()[::-1]]
     for order in strange:
