@@ -23,26 +23,49 @@ typedef struct {
     const int64_t *steps;     /* (count): of this step, so at least 1 */
 } tensors;
 
+/* What every step has. One that is more than its formula goes by blocks of so many elements. */
+enum { REGULARIZE_BLOCK = 256 };
+
 typedef struct {
     tensors tensors;
-    void **params, **grads, **momentum_buffers;
-    double lr, momentum, dampening, weight_decay, grad_scale;
-    bool nesterov, maximize;
+    void **params, **grads, **ema_params;
+    double lr, weight_decay, l1, max_grad_value, ema_decay, grad_scale;
+    bool decoupled, proximal, maximize;
+} step_args;
+
+typedef struct {
+    step_args step;
+    void **momentum_buffers;
+    double momentum, dampening;
+    bool running_average, nesterov;
 } sgd_args;
 
 typedef struct {
-    tensors tensors;
-    void **params, **grads, **square_avgs, **grad_avgs, **momentum_buffers;
-    double lr, alpha, eps, momentum, weight_decay, grad_scale;
-    bool maximize;
+    step_args step;
+    void **square_avgs, **grad_avgs, **momentum_buffers;
+    double alpha, eps, momentum;
+    bool nesterov;
 } rmsprop_args;
 
 typedef struct {
-    tensors tensors;
-    void **params, **grads, **exp_avgs, **exp_avg_sqs, **max_exp_avg_sqs;
-    double lr, beta1, beta2, eps, weight_decay, grad_scale;
-    bool decoupled, maximize;
+    step_args step;
+    void **exp_avgs, **exp_avg_sqs, **max_exp_avg_sqs;
+    double beta1, beta2, eps;
 } adam_args;
+
+typedef struct {
+    step_args step;
+    void **sums;
+    double lr_decay, eps;
+} adagrad_args;
+
+typedef struct {
+    tensors rows;             /* offsets count rows; no steps */
+    const ptrdiff_t *lengths; /* (count): elements in a row */
+    const bool *limited;      /* (count): or left as they are */
+    void **params, **ema_params;
+    double max_norm, ema_decay;
+} max_norm_args;
 
 enum { GRAD_NORM_BLOCK = 4096 };
 
@@ -154,11 +177,12 @@ typedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end);
 typedef struct {
     const char *isa;
     /* by elements */
-    kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES];
+    kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES], *adagrad_step[TYPES];
     kernel *dropout_forward[TYPES], *dropout_backward[TYPES], *channel_dropout[TYPES];
     kernel *bias_relu_dropout_forward[TYPES];
     kernel *dropout_mask;
     kernel *stream;
+    kernel *max_norm[TYPES];                                        /* by rows */
     kernel *activation_forward[TYPES], *activation_backward[TYPES]; /* by rows */
     /* by blocks; all blocks at once */
     kernel *grad_norm_squares[TYPES], *grad_norm_merge[TYPES];

@@ -62,6 +62,8 @@ const kernels PASTE(kernels, ISA) = {
     BOTH(sgd_step),
     BOTH(rmsprop_step),
     BOTH(adam_step),
+    BOTH(adagrad_step),
+    BOTH(max_norm),
     BOTH(grad_norm_squares),
     BOTH(grad_norm_merge),
     BOTH(dropout_forward),

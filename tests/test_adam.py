@@ -3,14 +3,13 @@ import math
 import numpy as np
 import pytest
 
-OPTIONS = {
-    "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decoupled": False,
-    "maximize": False, "grad_scale": 1.0,
-}
+from onepass.bench.cases import PLAIN
+
+OPTIONS = {**PLAIN, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 
 
 def textbook(p, grads, lrs, amsgrad, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale,
-             m=0.0, v=0.0, t=0):
+             m=0.0, v=0.0, t=0, **_):
     """Adam on one number in double precision: p, m, v, w after all gradients, from step count t on."""
     w = v
     for g, lr in zip(grads, lrs, strict=True):
@@ -32,7 +31,7 @@ def run(kernels, param, grads, lrs, options, amsgrad=False, start=0, m=0.0, v=0.
     exp_avg, exp_avg_sq, largest = (np.full_like(param, value) for value in (m, v, v))
     steps = np.array([start], np.int64)
     for lr, grad in zip(lrs, grads):
-        kernels.adam_step([param], [grad], [exp_avg], [exp_avg_sq], [largest] if amsgrad else None, steps,
+        kernels.adam_step([param], [grad], [exp_avg], [exp_avg_sq], [largest] if amsgrad else None, None, steps,
                           **{**options, "lr": lr})
     assert steps.tolist() == [start + len(lrs)]
     return exp_avg, exp_avg_sq, largest

@@ -78,6 +78,16 @@ def test_step_versions_agree_with_the_reference(case, version, dtype):
 
 @each_version
 @each_dtype
+def test_max_norm_versions_agree_with_the_reference(version, dtype):
+    expected, _, actual, _ = run_both(find("max_norm"), version, dtype)
+    # A sum of n squares errs by at most n + 1 roundings, halved by the root; then come 8, on numbers below 4.
+    tolerance = (expected["params"][0].shape[1] / 2 + 8) * np.finfo(dtype).eps * 4
+    for name in ("params", "ema_params"):
+        np.testing.assert_allclose(actual[name][0], expected[name][0], rtol=0, atol=tolerance)
+
+
+@each_version
+@each_dtype
 def test_grad_norm_versions_agree_with_the_reference(version, dtype):
     _, expected, _, result = run_both(find("grad_norm"), version, dtype)
     # A sum of n squares, none negative, in any order errs by at most n + 1 roundings; the root halves that.

@@ -10,9 +10,9 @@ import pytest
 
 import onepass
 from onepass import native
+from onepass.bench.cases import PLAIN
 
-ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False,
-            grad_scale=1.0)
+ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, **PLAIN)
 
 
 def run_python(code, *arguments, **environment):
@@ -39,7 +39,7 @@ def each_isa(request):
 def adam_arguments(n):
     rng = np.random.default_rng(n)
     arrays = [rng.standard_normal(n, dtype=np.float32) for _ in range(2)]
-    return [[a] for a in arrays] + [[np.zeros(n, np.float32)] for _ in range(2)] + [None, np.zeros(1, np.int64)]
+    return [[a] for a in arrays] + [[np.zeros(n, np.float32)] for _ in range(2)] + [None, None, np.zeros(1, np.int64)]
 
 
 def test_instruction_sets_are_listed_best_first():
@@ -132,7 +132,7 @@ print(counts[1] - counts[0], counts[2] - counts[0])
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="counts threads by /proc")
-@pytest.mark.parametrize("case", ["adam_step", "grad_norm", "dropout_backward p=0.5", "batch_norm_forward", "mse",
+@pytest.mark.parametrize("case", ["adam_step", "adagrad_step", "max_norm", "grad_norm", "dropout_backward p=0.5", "batch_norm_forward", "mse",
                                   "bce_with_logits", "activation_forward sigmoid"])
 def test_a_second_thread_is_started_where_there_is_work_for_it(case):
     done = run_python(WORK, case)

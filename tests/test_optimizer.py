@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from onepass import native, reference
-from onepass.optim import SGD, Adam, AdamW, Optimizer, RMSProp
+from onepass.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 
-CLASSES = [SGD, RMSProp, Adam, AdamW]
+CLASSES = [SGD, RMSProp, Adam, AdamW, Adagrad]
 FULL = {  # options with which every kind of state is in use
-    SGD: {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
-    RMSProp: {"lr": 0.1, "momentum": 0.9, "centered": True, "weight_decay": 0.01},
+    SGD: {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "ema_decay": 0.5},
+    RMSProp: {"lr": 0.1, "momentum": 0.9, "centered": True, "weight_decay": 0.01, "ema_decay": 0.5},
     Adam: {"lr": 0.1, "amsgrad": True, "weight_decay": 0.01},
-    AdamW: {"lr": 0.1, "amsgrad": True},
+    AdamW: {"lr": 0.1, "amsgrad": True, "ema_decay": 0.5},
+    Adagrad: {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 1.0, "ema_decay": 0.5},
 }
 BACKENDS = [native, reference]
 
@@ -229,6 +230,7 @@ NUMBERS = {
     RMSProp: ["lr", "alpha", "eps", "weight_decay", "momentum"],
     Adam: ["lr", "eps", "weight_decay"],
     AdamW: ["lr", "eps", "weight_decay"],
+    Adagrad: ["lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps", "l1"],
 }
 WRONG = [
     *[
@@ -256,9 +258,28 @@ WRONG = [
     (SGD, {"nesterov": True}, ValueError, "^nesterov must be False unless momentum > 0"),
     (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "^nesterov.*dampening 0.1"),
     (SGD, {"nesterov": 1}, TypeError, "^nesterov must be True or False, was 1"),
+    (SGD, {"running_average": 1}, TypeError, "^running_average must be True or False, was 1"),
+    (SGD, {"running_average": True, "momentum": 1.0}, ValueError, "^running_average must be False.*momentum 1.0"),
+    (SGD, {"running_average": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "^running_average.*dampening 0.1"),
+    (RMSProp, {"nesterov": True}, ValueError, "^nesterov must be False unless momentum > 0"),
+    (RMSProp, {"nesterov": None}, TypeError, "^nesterov must be True or False"),
     (RMSProp, {"centered": None}, TypeError, "^centered must be True or False"),
     (Adam, {"amsgrad": "yes"}, TypeError, "^amsgrad must be True or False"),
     *[(cls, {"maximize": 0.0}, TypeError, "^maximize must be True or False, was 0.0") for cls in CLASSES],
+    *[
+        (cls, {name: value}, error, rf"^{name} must be ")
+        for cls in CLASSES
+        for name, value, error in [
+            ("l1", -1.0, ValueError), ("l1", None, TypeError), ("l1_proximal", 1, TypeError),
+            ("max_grad_value", 0, ValueError), ("max_grad_value", -1.0, ValueError),
+            ("max_grad_value", np.nan, ValueError), ("max_grad_value", np.inf, ValueError),
+            ("max_grad_value", "1", TypeError), ("max_norm", 0.0, ValueError), ("max_norm", np.inf, ValueError),
+            ("max_norm", True, TypeError), ("ema_decay", 1.0, ValueError), ("ema_decay", -0.1, ValueError),
+            ("ema_decay", np.nan, ValueError), ("ema_decay", "0.9", TypeError),
+        ]
+    ],
+    *[(cls, {"decoupled_weight_decay": 1}, TypeError, "^decoupled_weight_decay must be True or False, was 1")
+      for cls in CLASSES if cls is not AdamW],
 ]
 
 
@@ -447,7 +468,8 @@ def test_state_dict_is_plain():
     assert list(saved["state"][0]) == ["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
     assert saved["param_groups"][1] == {
         "lr": 0.5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01, "amsgrad": True,
-        "maximize": False, "params": [2], "param_names": ["c"],
+        "decoupled_weight_decay": False, "l1": 0.0, "l1_proximal": False, "max_grad_value": None, "max_norm": None,
+        "ema_decay": None, "maximize": False, "params": [2], "param_names": ["c"],
     }
     assert [type(saved["state"][i]["step"]) for i in range(3)] == [int] * 3
 
@@ -554,19 +576,33 @@ def test_repr_is_pytorchs():
     assert repr(optimizer) == """SGD (
 Parameter Group 0
     dampening: 0.0
+    decoupled_weight_decay: False
+    ema_decay: None
+    l1: 0.0
+    l1_proximal: False
     lr: 0.5
+    max_grad_value: None
+    max_norm: None
     maximize: False
     momentum: 0.0
     nesterov: False
     param_names: ['w']
+    running_average: False
     weight_decay: 0.0
 Parameter Group 1
     dampening: 0.0
+    decoupled_weight_decay: False
+    ema_decay: None
+    l1: 0.0
+    l1_proximal: False
     lr: 1.0
+    max_grad_value: None
+    max_norm: None
     maximize: False
     momentum: 0.0
     nesterov: False
     param_names: ['b']
+    running_average: False
     weight_decay: 0.0
 )"""
 

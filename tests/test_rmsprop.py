@@ -3,13 +3,12 @@ import math
 import numpy as np
 import pytest
 
-OPTIONS = {
-    "lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "maximize": False,
-    "grad_scale": 1.0,
-}
+from onepass.bench.cases import PLAIN
+
+OPTIONS = {**PLAIN, "lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "nesterov": False}
 
 
-def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximize, grad_scale):
+def textbook(p, grads, lrs, centered, alpha, eps, momentum, nesterov, weight_decay, maximize, grad_scale, **_):
     """RMSProp on one number in double precision: p, s, a, b after all gradients; and how much worse
     conditioned than s the variance s - a * a was at most."""
     s = a = b = 0.0
@@ -25,7 +24,7 @@ def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximi
             condition = max(condition, s / variance)
         u = g / (math.sqrt(variance) + eps)
         b = momentum * b + u
-        p = p - lr * b
+        p = p - lr * (u + momentum * b if nesterov else b)
     return p, s, a, b, condition
 
 
@@ -37,6 +36,7 @@ def textbook(p, grads, lrs, centered, alpha, eps, momentum, weight_decay, maximi
     {"alpha": 0.99, "eps": 0.1, "grad_scale": 0.75, "maximize": True},
     {"weight_decay": 0.1, "maximize": True},
     {"momentum": 0.5},
+    {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1},
     {"momentum": 0.5, "weight_decay": 0.1, "eps": 1e-3, "maximize": True},
 ], ids=str)
 def test_formula(kernels, dtype, centered, options):
@@ -54,7 +54,7 @@ def test_formula(kernels, dtype, centered, options):
     for lr, grad in zip(lrs, grads):
         kernels.rmsprop_step(
             [param], [grad], [square], [average] if centered else None,
-            [velocity] if options["momentum"] else None, steps, **{**options, "lr": lr},
+            [velocity] if options["momentum"] else None, None, steps, **{**options, "lr": lr},
         )
     # At most 12 operations and rounded scalars a step, and 1 / sqrt(1 - alpha) <= 10 bounds |u|; a
     # velocity is at most 1 / (1 - 0.5) of that, and a parameter moves by less.
@@ -76,11 +76,11 @@ def test_centered_variance_that_rounds_below_zero_counts_as_zero(kernels, dtype)
     steps = np.zeros(1, np.int64)
     below = np.zeros(1000, bool)
     for _ in range(400):
-        kernels.rmsprop_step([param], [grad], [square], [average], None, steps, **{**OPTIONS, "eps": 0.01})
+        kernels.rmsprop_step([param], [grad], [square], [average], None, None, steps, **{**OPTIONS, "eps": 0.01})
         below |= square < average * average
     assert below.any() and np.isfinite(param).all()
     before = param.copy()
-    kernels.rmsprop_step([param], [grad], [square], [average], None, steps, **{**OPTIONS, "eps": 0.01})
+    kernels.rmsprop_step([param], [grad], [square], [average], None, None, steps, **{**OPTIONS, "eps": 0.01})
     below = square < average * average
     step = dtype(0.1) * (grad[below] / dtype(0.01))
     assert param[below].tolist() == (before[below] - step).tolist()
@@ -89,5 +89,5 @@ def test_centered_variance_that_rounds_below_zero_counts_as_zero(kernels, dtype)
 def test_eps_stands_outside_the_root(kernels):
     param, square, steps = np.zeros(1), np.zeros(1), np.zeros(1, np.int64)
     options = {**OPTIONS, "alpha": 0.0, "eps": 1.0}
-    kernels.rmsprop_step([param], [np.ones(1)], [square], None, None, steps, **options)
+    kernels.rmsprop_step([param], [np.ones(1)], [square], None, None, None, steps, **options)
     assert param.tolist() == [-0.1 * (1 / (1 + 1))]

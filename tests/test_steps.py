@@ -1,4 +1,4 @@
-"""What the kernels `sgd_step`, `rmsprop_step` and `adam_step` have in common: lists, layouts, errors."""
+"""What `sgd_step`, `rmsprop_step`, `adam_step` and `adagrad_step` have in common: lists, layouts, errors."""
 
 import re
 
@@ -7,25 +7,28 @@ import pytest
 from bad_arrays import misaligned
 
 from onepass import native
+from onepass.bench.cases import PLAIN
 
+COMMON = {**PLAIN, "lr": 0.1, "weight_decay": 0.01, "ema_decay": 0.97}
 OPTIONS = {
     "sgd_step": {
-        "lr": 0.1, "momentum": 0.97, "dampening": 0.1, "weight_decay": 0.01, "nesterov": False,
-        "maximize": False, "grad_scale": 1.0,
+        **COMMON, "momentum": 0.97, "dampening": 0.1, "running_average": False, "nesterov": False,
     },
     "rmsprop_step": {
-        "lr": 0.1, "alpha": 0.97, "eps": 1e-8, "momentum": 0.97, "weight_decay": 0.01, "maximize": False,
-        "grad_scale": 1.0,
+        **COMMON, "alpha": 0.97, "eps": 1e-8, "momentum": 0.97, "nesterov": False,
     },
     "adam_step": {
-        "lr": 0.1, "beta1": 0.97, "beta2": 0.97, "eps": 1e-8, "weight_decay": 0.01, "decoupled": False,
-        "maximize": False, "grad_scale": 1.0,
+        **COMMON, "beta1": 0.97, "beta2": 0.97, "eps": 1e-8,
+    },
+    "adagrad_step": {
+        **COMMON, "lr_decay": 0.1, "eps": 1e-8,
     },
 }
 STATES = {
-    "sgd_step": ["momentum_buffers"],
-    "rmsprop_step": ["square_avgs", "grad_avgs", "momentum_buffers"],
-    "adam_step": ["exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"],
+    "sgd_step": ["momentum_buffers", "ema_params"],
+    "rmsprop_step": ["square_avgs", "grad_avgs", "momentum_buffers", "ema_params"],
+    "adam_step": ["exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "ema_params"],
+    "adagrad_step": ["sums", "ema_params"],
 }
 SHAPES = [(5,), (2, 3), (3, 1, 2), ()]
 LISTS = [(step, argument) for step in STATES for argument in ["params", "grads", *STATES[step]]]
@@ -178,10 +181,10 @@ def test_state_decays_to_zero_and_is_never_subnormal(kernels, step, dtype):
     decaying["steps"][0] = 10
     for name in STATES[step]:
         decaying[name][0][...] = tiny * 2.0 ** np.arange(12, 21)
-    decays = [name for name in STATES[step] if name != "max_exp_avg_sqs"]
+    decays = [name for name in STATES[step] if name not in ("max_exp_avg_sqs", "sums", "ema_params")]
     for _ in range(1000):
         getattr(kernels, step)(**decaying)
-        for name in decays:
+        for name in STATES[step]:
             magnitude = np.abs(decaying[name][0])
             assert ((magnitude == 0) | (magnitude >= tiny)).all()
     assert not any(decaying[name][0].any() for name in decays)
@@ -314,7 +317,7 @@ def test_what_is_no_list_is_refused(step, argument, value):
 
 @pytest.mark.parametrize("step, argument", [
     ("sgd_step", "momentum_buffers"), ("rmsprop_step", "square_avgs"), ("rmsprop_step", "momentum_buffers"),
-    ("adam_step", "exp_avgs"), ("adam_step", "exp_avg_sqs"),
+    ("adam_step", "exp_avgs"), ("adam_step", "exp_avg_sqs"), ("adagrad_step", "sums"),
 ])
 def test_state_that_is_needed_must_be_given(step, argument):
     assert_refused(arguments(step, **{argument: None}), step, (TypeError, ValueError), rf"^{argument}\b")
@@ -352,10 +355,19 @@ def test_wrong_steps_are_refused(step, steps, error):
 ])
 @pytest.mark.parametrize("step, option", [
     (step, option) for step, options in OPTIONS.items() for option, value in options.items()
-    if not isinstance(value, bool) and option != "grad_scale"
+    if not isinstance(value, bool) and option not in ("grad_scale", "max_grad_value")
 ])
 def test_wrong_hyper_parameters_are_refused(step, option, value, error):
     assert_refused(arguments(step, **{option: value}), step, error, rf"^{option}\b")
+
+
+@every_step
+@pytest.mark.parametrize("value, error", [
+    (0.0, ValueError), (-1.0, ValueError), (float("nan"), ValueError), (float("-inf"), ValueError),
+    ("0.1", TypeError), (None, TypeError),
+])
+def test_wrong_max_grad_value_is_refused(step, value, error):
+    assert_refused(arguments(step, max_grad_value=value), step, error, r"^max_grad_value must be ")
 
 
 @every_step

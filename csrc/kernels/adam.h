@@ -1,7 +1,6 @@
 /* adam_step: Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), AMSGrad (Reddi et al. 2018).
  *
- *   g = grad_scale * g                          (maximize: -grad_scale)
- *   g = g + weight_decay * p                    (Adam; AdamW: p = p * (1 - lr * weight_decay))
+ *   g = ...                                     (regularize.h; decoupled decay is AdamW)
  *   m = beta1 * m + (1 - beta1) * g
  *   v = beta2 * v + (1 - beta2) * g * g
  *   w = max(w, v)                               (AMSGrad; else w is v)
@@ -11,20 +10,19 @@
  * Bytes per element in float32: 28, AMSGrad 36. */
 
 typedef struct {
-    TYPED(scale) weight_decay, gain, square_gain;
-    real beta1, beta2, eps, keep, grad_scale;
-    bool decays;
+    TYPED(scale) gain, square_gain, step_size;
+    real beta1, beta2, eps, root_scale;
 } TYPED(adam_scalars);
 
 INLINE void TYPED(adam_block)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, TYPED(scale) step_size,
-                              real root_scale, bool amsgrad, bool decays)
+                              real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s, bool amsgrad,
+                              bool decays)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = s.grad_scale * g[i];
+        real u = r.grad_scale * g[i];
         if (decays)
-            u += TYPED(scaled)(s.weight_decay, p[i]);
+            u += TYPED(scaled)(r.weight_decay, p[i]);
         real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
         m[i] = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
         v[i] = square;
@@ -33,62 +31,60 @@ INLINE void TYPED(adam_block)(real *restrict p, const real *restrict g, real *re
     }
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real denominator = SQRT(amsgrad ? w[i] : v[i]) * root_scale + s.eps;
-        p[i] = p[i] * s.keep - TYPED(scaled)(step_size, m[i] / denominator);
+        real denominator = SQRT(amsgrad ? w[i] : v[i]) * s.root_scale + s.eps;
+        p[i] = p[i] * r.keep - TYPED(scaled)(s.step_size, m[i] / denominator);
     }
 }
 
 /* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are. */
 INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(adam_scalars) s, TYPED(scale) step_size,
-                              real root_scale, bool amsgrad, bool decays)
+                              real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s, bool amsgrad,
+                              bool decays)
 {
     enum { BLOCK = 32 };
     ptrdiff_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK)
-        TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, BLOCK, s, step_size, root_scale, amsgrad,
-                          decays);
-    TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, n - i, s, step_size, root_scale, amsgrad,
-                      decays);
+        TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, BLOCK, r, s, amsgrad, decays);
+    TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, n - i, r, s, amsgrad, decays);
 }
 
 static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const adam_args *a = args;
-    const tensors *t = &a->tensors;
+    const tensors *t = &a->step.tensors;
+    TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
     TYPED(adam_scalars) s = {
-        .weight_decay = TYPED(make_scale)(a->weight_decay),
         .gain = TYPED(make_scale)(1 - a->beta1),
         .square_gain = TYPED(make_square_scale)(1 - a->beta2),
         .beta1 = (real)a->beta1,
         .beta2 = (real)a->beta2,
         .eps = (real)a->eps,
-        .keep = a->decoupled ? (real)(1 - a->lr * a->weight_decay) : 1,
-        .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
-        .decays = a->weight_decay != 0 && !a->decoupled,
     };
-    TYPED(scale) step_size = {0, 0};
-    real root_scale = 0;
+    real buffer[REGULARIZE_BLOCK];
     int64_t step = 0;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         if (t->steps[i] != step) {
             step = t->steps[i];
-            step_size = TYPED(make_scale)(a->lr / (1 - integer_power(a->beta1, step)));
-            root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
+            s.step_size = TYPED(make_scale)(a->step.lr / (1 - integer_power(a->beta1, step)));
+            s.root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
         }
-        tensor_part part = part_of_tensor(t, i, begin, end);
-        real *p = TYPED(array_from)(a->params, part);
-        real *g = TYPED(array_from)(a->grads, part);
-        real *m = TYPED(array_from)(a->exp_avgs, part);
-        real *v = TYPED(array_from)(a->exp_avg_sqs, part);
-        real *w = TYPED(array_from)(a->max_exp_avg_sqs, part);
-        if (w && s.decays)
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, true, true);
-        else if (w)
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, true, false);
-        else if (s.decays)
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, false, true);
-        else
-            TYPED(adam_range)(p, g, m, v, w, part.size, s, step_size, root_scale, false, false);
+        tensor_part part = part_of_tensor(t, i, begin, end), block;
+        for (ptrdiff_t done = 0; done < part.size; done += block.size) {
+            block = TYPED(block_of)(part, done, r);
+            const real *g = TYPED(regularize_grads)(&a->step, block, r, buffer);
+            real *p = TYPED(array_from)(a->step.params, block);
+            real *m = TYPED(array_from)(a->exp_avgs, block);
+            real *v = TYPED(array_from)(a->exp_avg_sqs, block);
+            real *w = TYPED(array_from)(a->max_exp_avg_sqs, block);
+            if (w && rest.decays)
+                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, true, true);
+            else if (w)
+                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, true, false);
+            else if (rest.decays)
+                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, false, true);
+            else
+                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, false, false);
+            TYPED(regularize_params)(&a->step, block, r);
+        }
     }
 }

@@ -3,11 +3,14 @@
 #include "math.h"
 #include "tensors.h"
 
+#include "regularize.h"
+#include "adagrad.h"
 #include "adam.h"
 #include "rmsprop.h"
 #include "sgd.h"
 
 #include "grad_norm.h"
+#include "max_norm.h"
 
 #include "dropout.h"
 #include "channel_dropout.h"

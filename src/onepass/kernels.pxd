@@ -12,31 +12,42 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t count
         const ptrdiff_t *offsets
         const int64_t *steps
+    ctypedef struct step_args:
+        tensors tensors
+        void **params
+        void **grads
+        void **ema_params
+        double lr, weight_decay, l1, max_grad_value, ema_decay, grad_scale
+        bint decoupled, proximal, maximize
     ctypedef struct sgd_args:
-        tensors tensors
-        void **params
-        void **grads
+        step_args step
         void **momentum_buffers
-        double lr, momentum, dampening, weight_decay, grad_scale
-        bint nesterov, maximize
+        double momentum, dampening
+        bint running_average, nesterov
     ctypedef struct rmsprop_args:
-        tensors tensors
-        void **params
-        void **grads
+        step_args step
         void **square_avgs
         void **grad_avgs
         void **momentum_buffers
-        double lr, alpha, eps, momentum, weight_decay, grad_scale
-        bint maximize
+        double alpha, eps, momentum
+        bint nesterov
     ctypedef struct adam_args:
-        tensors tensors
-        void **params
-        void **grads
+        step_args step
         void **exp_avgs
         void **exp_avg_sqs
         void **max_exp_avg_sqs
-        double lr, beta1, beta2, eps, weight_decay, grad_scale
-        bint decoupled, maximize
+        double beta1, beta2, eps
+    ctypedef struct adagrad_args:
+        step_args step
+        void **sums
+        double lr_decay, eps
+    ctypedef struct max_norm_args:
+        tensors rows
+        const ptrdiff_t *lengths
+        const c_bool *limited
+        void **params
+        void **ema_params
+        double max_norm, ema_decay
     int GRAD_NORM_BLOCK
     ctypedef struct grad_norm_args:
         tensors blocks
@@ -123,6 +134,8 @@ cdef extern from "kernels.h" nogil:
         kernel *sgd_step[2]
         kernel *rmsprop_step[2]
         kernel *adam_step[2]
+        kernel *adagrad_step[2]
+        kernel *max_norm[2]
         kernel *grad_norm_squares[2]
         kernel *grad_norm_merge[2]
         kernel *dropout_forward[2]

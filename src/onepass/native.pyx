@@ -40,6 +40,8 @@ cdef enum:
     SGD_COST = 300
     RMSPROP_COST = 550
     ADAM_COST = 600
+    ADAGRAD_COST = 550
+    MAX_NORM_COST = 250
     GRAD_NORM_COST = 100
     DRAW_COST = 250  # a mask; of one random bit an element, for p = 0.5:
     HALF_DRAW_COST = 50
@@ -54,7 +56,8 @@ cdef enum:
     STREAM_COST = 100
 
 _COSTS = {
-    "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST, "grad_norm": GRAD_NORM_COST,
+    "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST,
+    "adagrad_step": ADAGRAD_COST, "max_norm": MAX_NORM_COST, "grad_norm": GRAD_NORM_COST,
     "dropout_forward": MASK_COST + HALF_DRAW_COST, "dropout_backward": MASK_COST,
     "channel_dropout_forward": MASK_COST, "channel_dropout_backward": MASK_COST,
     "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
@@ -86,6 +89,7 @@ include "doors/memory.pxi"
 include "doors/checks.pxi"
 include "doors/steps.pxi"
 include "doors/grad_norm.pxi"
+include "doors/max_norm.pxi"
 include "doors/batch_norm.pxi"
 include "doors/dropout.pxi"
 include "doors/channel_dropout.pxi"

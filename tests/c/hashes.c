@@ -7,7 +7,7 @@
 
 #include "kernels.h"
 
-enum { SIZE = 5003, CHANNELS = 13, INNER = 37, OUTER = 7, ARRAYS = 5 };
+enum { SIZE = 5003, CHANNELS = 13, INNER = 37, OUTER = 7, ARRAYS = 6 };
 
 static uint64_t state;
 
@@ -47,9 +47,15 @@ static void print(const kernels *k, const char *name, int type, uint64_t hash)
     printf("%s %s %s %016llx\n", k->isa, name, type == FLOAT ? "float" : "double", (unsigned long long)hash);
 }
 
-static void optimizers(const kernels *k, int type)
+/* With `more`, all that a step can do beside its own formula. */
+static void optimizers(const kernels *k, int type, bool more)
 {
-    for (int which = 0; which < 3; which++) {
+    kernel *const tasks[] = {k->sgd_step[type], k->rmsprop_step[type], k->adam_step[type], k->adagrad_step[type]};
+    const char *names[][2] = {{"sgd_step", "sgd_step_regularized"},
+                              {"rmsprop_step", "rmsprop_step_regularized"},
+                              {"adam_step", "adam_step_regularized"},
+                              {"adagrad_step", "adagrad_step_regularized"}};
+    for (int which = 0; which < 4; which++) {
         void *a[ARRAYS];
         void **lists[ARRAYS];
         state = 1;
@@ -59,25 +65,57 @@ static void optimizers(const kernels *k, int type)
         }
         ptrdiff_t offsets[2] = {0, SIZE};
         for (int64_t step = 1; step <= 20; step++) {
-            tensors t = {1, offsets, &step};
-            sgd_args s = {t, lists[0], lists[1], lists[3], 0.01, 0.9, 0, 0.1, 1.0, true, true};
-            rmsprop_args r = {t,   lists[0], lists[1], lists[2], lists[3], lists[4], 0.01,
-                              0.9, 1e-8,     0.9,      0.1,      0.3,      false};
-            adam_args m = {t,   lists[0], lists[1], lists[3], lists[2], lists[4], 0.01,
-                           0.9, 0.999,    1e-8,     0.1,      1.0,      false,    false};
+            step_args c = {.tensors = {1, offsets, &step},
+                           .params = lists[0],
+                           .grads = lists[1],
+                           .lr = 0.01,
+                           .weight_decay = 0.1,
+                           .max_grad_value = INFINITY,
+                           .grad_scale = 0.3};
+            if (more) {
+                c.ema_params = lists[5];
+                c.ema_decay = 0.9;
+                c.max_grad_value = 0.2;
+                c.l1 = 0.1;
+                c.decoupled = which & 1;
+                c.proximal = which != 3;
+            }
+            sgd_args s = {c, lists[3], 0.9, 0, more, true};
+            rmsprop_args r = {c, lists[2], lists[3], lists[4], 0.9, 1e-8, 0.9, more};
+            adam_args m = {c, lists[3], lists[2], lists[4], 0.9, 0.999, 1e-8};
+            adagrad_args g = {c, lists[2], 0.1, 1e-8};
+            const void *args[] = {&s, &r, &m, &g};
             /* In two uneven parts: how a job is divided must not matter. */
-            kernel *task = which == 0 ? k->sgd_step[type] : which == 1 ? k->rmsprop_step[type] : k->adam_step[type];
-            const void *args = which == 0 ? (void *)&s : which == 1 ? (void *)&r : (void *)&m;
-            task(args, 0, 1001 + step);
-            task(args, 1001 + step, SIZE);
+            tasks[which](args[which], 0, 1001 + step);
+            tasks[which](args[which], 1001 + step, SIZE);
         }
         uint64_t hash = 14695981039346656037u;
         for (int i = 0; i < ARRAYS; i++) {
             add(&hash, a[i], SIZE * width(type));
             free(a[i]);
         }
-        print(k, which == 0 ? "sgd_step" : which == 1 ? "rmsprop_step" : "adam_step", type, hash);
+        print(k, names[which][more], type, hash);
     }
+}
+
+static void max_norm(const kernels *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    state = 6;
+    void *p[2] = {array(type, SIZE, 0, 0), array(type, CHANNELS * INNER, 0, 0)};
+    void *e[2] = {array(type, SIZE, 0, 0), array(type, CHANNELS * INNER, 0, 0)};
+    ptrdiff_t offsets[3] = {0, 1, 1 + CHANNELS}, lengths[2] = {SIZE, INNER};
+    bool limited[2] = {false, true};
+    max_norm_args a = {{2, offsets, NULL}, lengths, limited, p, e, 3.5, 0.9};
+    k->max_norm[type](&a, 5, offsets[2]);
+    k->max_norm[type](&a, 0, 5);
+    for (int i = 0; i < 2; i++) {
+        add(&hash, p[i], (size_t)(i ? CHANNELS * INNER : SIZE) * width(type));
+        add(&hash, e[i], (size_t)(i ? CHANNELS * INNER : SIZE) * width(type));
+        free(p[i]);
+        free(e[i]);
+    }
+    print(k, "max_norm", type, hash);
 }
 
 static void grad_norm(const kernels *k, int type)
@@ -242,7 +280,9 @@ int main(void)
     int count = list_kernels(tables, runs);
     for (int i = 0; i < count; i++)
         for (int type = 0; runs[i] && type < TYPES; type++) {
-            optimizers(tables[i], type);
+            optimizers(tables[i], type, false);
+            optimizers(tables[i], type, true);
+            max_norm(tables[i], type);
             grad_norm(tables[i], type);
             dropout(tables[i], type);
             for (int which = 0; which < 4; which++)

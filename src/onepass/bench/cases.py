@@ -28,12 +28,19 @@ ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
 IMAGES = (8, 32, 14, 14), (32, 256, 14, 14), (32, 64, 56, 56), (32, 64, 112, 112)
 PRODUCTS = (128, 256), (1024, 512), (65536, 256)  # results of matrix products
 ONE = (1 << 20,)
+# What every step has beside its own formula: nothing of it, nearly all of it, and the penalties as gradients.
+PLAIN = {"weight_decay": 0.0, "decoupled": False, "l1": 0.0, "proximal": False, "max_grad_value": math.inf,
+         "ema_decay": 0.0, "maximize": False, "grad_scale": 1.0}
+REGULARIZED = {"max_grad_value": 1.5, "weight_decay": 0.1, "decoupled": True, "l1": 0.1, "proximal": True,
+               "ema_decay": 0.999}
+ELASTIC_NET = {"max_grad_value": 1.5, "weight_decay": 0.1, "l1": 0.1}
 TWO = 1 << 16, 1 << 22
 LOGITS = (128, 10), (4096, 1000)
 CACHE_LINE = 64  # bytes
 
 
-GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "relu": "fused", "batch_norm": "batch norm",
+GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "max_norm": "optimizers", "relu": "fused",
+          "batch_norm": "batch norm",
           "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses",
           "bce_with_logits": "losses"}
 
@@ -128,6 +135,7 @@ def _with_float_mask(arguments):
 
 
 def _optimizer(kernel, options, state, absent=(), *, sizes=ONE, **hyper):
+    absent = [name for name in (*absent, "ema_params") if name not in state]
     arguments = partial(_step_arguments, state=state, **dict.fromkeys(absent), **hyper)
     return Case(kernel, options, arguments, _step_passes, sizes)
 
@@ -137,14 +145,26 @@ def _step_arguments(size, dtype, rng, *, state, **options):
     for name in state:
         average = rng.standard_normal(size, dtype=dtype)
         # An average of squares is never below the square of the average.
-        arguments[name] = [average * average + 1 if "sq" in name else average * 0.1]
+        of_squares = "sq" in name or name == "sums"
+        arguments[name] = [average * average + 1 if of_squares else average * 0.1]
     steps = np.array([10], dtype=np.int64)
-    return arguments | {"steps": steps, "lr": 0.01, "weight_decay": 0.0, "maximize": False, "grad_scale": 1.0} | options
+    return arguments | {"steps": steps, "lr": 0.01} | PLAIN | options
 
 
 def _step_passes(arguments):
     updates = [arguments[name] for name in state_names(arguments)]
     return [(arguments["grads"], sum(updates, []), [])]
+
+
+def _max_norm_arguments(size, dtype, rng):
+    shape = size if isinstance(size, tuple) else _flat(size)
+    params, averages = ([rng.standard_normal(shape, dtype=dtype)] for _ in range(2))
+    # That is about the norm of standard normal rows: of half of them it is more.
+    return {"params": params, "ema_params": averages, "max_norm": max(1, math.sqrt(shape[1])), "ema_decay": 0.999}
+
+
+def _max_norm_passes(arguments):
+    return [([], arguments["params"] + arguments["ema_params"], [])]
 
 
 def _grad_norm_arguments(size, dtype, rng):
@@ -307,8 +327,9 @@ def _activation_passes(arguments):
     return [(reads, [], [arguments["out"]])]
 
 
-_sgd = partial(_optimizer, "sgd_step")
-_rmsprop = partial(_optimizer, "rmsprop_step", alpha=0.99, eps=1e-3)
+_sgd = partial(_optimizer, "sgd_step", running_average=False)
+_rmsprop = partial(_optimizer, "rmsprop_step", alpha=0.99, eps=1e-3, nesterov=False)
+_adagrad = partial(_optimizer, "adagrad_step", eps=1e-3)
 # With the usual eps of 1e-8 a kernel that forgot it would hardly be found out.
 _adam = partial(_optimizer, "adam_step", beta1=0.9, beta2=0.999, eps=1e-3)
 _moments = ["exp_avgs", "exp_avg_sqs"]
@@ -322,9 +343,18 @@ CASES = [
          weight_decay=0.1, grad_scale=0.3),
     _rmsprop("", ["square_avgs"], ["grad_avgs", "momentum_buffers"], momentum=0.0, sizes=LADDER),
     _rmsprop("centered momentum", ["square_avgs", "grad_avgs", "momentum_buffers"], momentum=0.9),
-    _adam("", _moments, ["max_exp_avg_sqs"], decoupled=False, sizes=LADDER),
+    _adam("", _moments, ["max_exp_avg_sqs"], sizes=LADDER),
     _adam("adamw", _moments, ["max_exp_avg_sqs"], decoupled=True, weight_decay=0.1, sizes=LADDER),
-    _adam("amsgrad", [*_moments, "max_exp_avg_sqs"], decoupled=False, weight_decay=0.1),
+    _adam("amsgrad", [*_moments, "max_exp_avg_sqs"], weight_decay=0.1),
+    _adagrad("", ["sums"], lr_decay=0.1, sizes=LADDER),
+    _sgd("regularized", ["momentum_buffers", "ema_params"], momentum=0.9, dampening=0.0, nesterov=True,
+         running_average=True, **REGULARIZED),
+    _rmsprop("regularized", ["square_avgs", "momentum_buffers", "ema_params"], ["grad_avgs"], momentum=0.9,
+             nesterov=True, **REGULARIZED),
+    _adam("regularized", [*_moments, "ema_params"], ["max_exp_avg_sqs"], sizes=LADDER, **REGULARIZED),
+    _adam("elastic net", _moments, ["max_exp_avg_sqs"], **ELASTIC_NET),
+    _adagrad("regularized", ["sums", "ema_params"], lr_decay=0.1, **REGULARIZED),
+    Case("max_norm", "", _max_norm_arguments, _max_norm_passes, ROWS),
     Case("grad_norm", "", _grad_norm_arguments, _grad_norm_passes, LADDER),
     _forward("", _flat, ROWS),
     _forward("no affine", _flat, ROWS[1:2], affine=False),

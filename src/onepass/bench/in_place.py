@@ -13,42 +13,40 @@ from .places import empty_like
 from .textbook import channel_shape, layout
 
 
-def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, running_average, nesterov, **regularization):
+    if running_average:
+        dampening = momentum
+    before, after = _regularizers(params, ema_params, **regularization)
     scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
-    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
 
     def step():
         for i, (p, g) in enumerate(zip(params, grads)):
-            a, decayed = scratch[i]
-            if scaled:
-                g = np.multiply(g, grad_scale, out=scaled[i])
-            if weight_decay:
-                np.multiply(p, weight_decay, out=decayed)
-                decayed += g
-                g = decayed
+            a, b = scratch[i]
+            g = before(i, g, lr)
             if momentum:
                 v = momentum_buffers[i]
+                g = np.multiply(g, 1 - dampening, out=a) if dampening else g
                 v *= momentum
-                v += np.multiply(g, 1 - dampening, out=a) if dampening else g
+                v += g
                 if nesterov:
-                    np.multiply(v, momentum, out=a)
-                    a += g
-                g = a if nesterov else v
+                    np.multiply(v, momentum, out=b)
+                    b += g
+                g = b if nesterov else v
             np.multiply(g, lr, out=a)
             p -= a
+            after(i, lr)
     return step
 
 
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, nesterov, **regularization):
+    before, after = _regularizers(params, ema_params, **regularization)
     scratch = [empty_like(p, 8) for p in params]
-    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
 
     def step():
         for i, (p, g, s, a) in enumerate(zip(params, grads, square_avgs, scratch)):
-            if scaled:
-                g = np.multiply(g, grad_scale, out=scaled[i])
+            g = before(i, g, lr)
             np.multiply(g, g, out=a)
             a *= 1 - alpha
             s *= alpha
@@ -69,30 +67,26 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
             if momentum:
                 momentum_buffers[i] *= momentum
                 momentum_buffers[i] += a
-                np.multiply(momentum_buffers[i], lr, out=a)
+                if nesterov:
+                    a *= lr
+                    p -= a
+                np.multiply(momentum_buffers[i], lr * momentum if nesterov else lr, out=a)
             else:
                 a *= lr
             p -= a
+            after(i, lr)
     return step
 
 
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
-    scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
-    scaled = [empty_like(g, 7) for g in grads] if grad_scale != 1 else None
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps, **regularization):
+    before, after = _regularizers(params, ema_params, **regularization)
+    scratch = [empty_like(p, 8) for p in params]
 
     def step():
         steps[...] += 1
         for i, (p, g, m, v, t) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, steps.tolist())):
-            a, decayed = scratch[i]
-            if scaled:
-                g = np.multiply(g, grad_scale, out=scaled[i])
-            if weight_decay and decoupled:
-                p *= 1 - lr * weight_decay
-            elif weight_decay:
-                np.multiply(p, weight_decay, out=decayed)
-                decayed += g
-                g = decayed
+            a, g = scratch[i], before(i, g, lr)
             np.multiply(g, 1 - beta1, out=a)
             m *= beta1
             m += a
@@ -108,7 +102,82 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
             np.divide(m, a, out=a)
             a *= lr * root / (1 - beta1**t)
             p -= a
+            after(i, lr)
     return step
+
+
+def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, **regularization):
+    before, after = _regularizers(params, ema_params, **regularization)
+    scratch = [(empty_like(p, 8), empty_like(p, 9)) for p in params]
+
+    def step():
+        for i, (p, g, s, t) in enumerate(zip(params, grads, sums, steps.tolist())):
+            (a, b), step_lr = scratch[i], lr / (1 + t * lr_decay)
+            g = before(i, g, step_lr)
+            s += np.multiply(g, g, out=a)
+            np.sqrt(s, out=a)
+            a += eps
+            np.multiply(g, step_lr, out=b)
+            p -= np.divide(b, a, out=a)
+            after(i, step_lr)
+        steps[...] += 1
+    return step
+
+
+def max_norm(params, ema_params, *, max_norm, ema_decay):
+    scratch = [empty_like(p, 8) for p in params]
+
+    def step():
+        for i, (p, a) in enumerate(zip(params, scratch)):
+            if p.ndim >= 2:
+                np.multiply(p, p, out=a)
+                norm = a.sum(axis=tuple(range(1, p.ndim)), keepdims=True)
+                np.sqrt(norm, out=norm)
+                np.maximum(norm, max_norm, out=norm)
+                np.divide(max_norm, norm, out=norm)
+                p *= norm
+            if ema_params is not None:
+                _average(ema_params[i], p, ema_decay, a)
+    return step
+
+
+def _regularizers(params, ema_params, *, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize,
+                  grad_scale):
+    """What is done to gradient i before a step's formula, returning it, and to parameter i after it."""
+    changes = grad_scale != 1 or max_grad_value < math.inf or (weight_decay and not decoupled) or (l1 and not proximal)
+    buffers = [empty_like(p, 7) for p in params] if changes else []
+    scratch = [empty_like(p, 10) for p in params] if weight_decay or l1 or ema_params is not None else []
+
+    def before(i, g, lr):
+        p = params[i]
+        if changes:
+            g = np.multiply(g, grad_scale, out=buffers[i])
+            np.clip(g, -max_grad_value, max_grad_value, out=g)
+        if weight_decay and not decoupled:
+            g += np.multiply(p, weight_decay, out=scratch[i])
+        if l1 and not proximal:
+            np.sign(p, out=scratch[i])
+            scratch[i] *= l1
+            g += scratch[i]
+        if weight_decay and decoupled:
+            p *= 1 - lr * weight_decay
+        return g
+
+    def after(i, lr):
+        p = params[i]
+        if l1 and proximal:
+            # What is cut off p at the threshold stays of it no more.
+            p -= np.clip(p, -lr * l1, lr * l1, out=scratch[i])
+        if ema_params is not None:
+            _average(ema_params[i], p, ema_decay, scratch[i])
+
+    return before, after
+
+
+def _average(e, p, ema_decay, scratch):
+    np.subtract(p, e, out=scratch)
+    scratch *= 1 - ema_decay
+    e += scratch
 
 
 def grad_norm(grads):

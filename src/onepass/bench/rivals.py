@@ -40,6 +40,13 @@ class Refused(Exception):
     """A rival computed something else; the message says what, for people."""
 
 
+def plain(ema_params, *, weight_decay, l1, max_grad_value, grad_scale, decoupled=False, **_):
+    """(weight_decay, grad_scale) of a step without what only onepass does within its pass; else Unsupported."""
+    if ema_params is not None or l1 or max_grad_value < math.inf or decoupled:
+        raise Unsupported("clipping, L1, decoupled decay and averages are passes of their own")
+    return weight_decay, grad_scale
+
+
 def keeping(kernel, arguments, call):
     """The Rival of a function that does a kernel's work on `arguments` and returns what the kernel does."""
     last = []
@@ -118,7 +125,7 @@ def check_block(rival, norm, p, x, grad_y):
 def _named(kernel, arguments, result):
     if kernel == "grad_norm":
         return {"norm": result}
-    if kernel.endswith("_step"):
+    if kernel.endswith("_step") or kernel == "max_norm":
         return {name: arguments[name] for name in state_names(arguments)}
     if isinstance(result, tuple) and isinstance(result[0], float):
         return {"loss": result[0], "grad": result[1]}

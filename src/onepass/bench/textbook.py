@@ -14,47 +14,41 @@ import numpy as np
 GENERATOR = np.random.default_rng(0)
 
 
-def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, running_average, nesterov, **regularization):
+    if running_average:
+        dampening = momentum
     for i, (p, g) in enumerate(zip(params, grads)):
-        if grad_scale != 1:
-            g = grad_scale * g
-        if weight_decay:
-            g = g + weight_decay * p
+        g = _regularize_before(g, p, lr=lr, **regularization)
         if momentum:
             gain = (1 - dampening) * g if dampening else g
             momentum_buffers[i] = v = momentum * momentum_buffers[i] + gain
-            g = g + momentum * v if nesterov else v
+            g = gain + momentum * v if nesterov else v
         p -= lr * g
+        _regularize_after(p, ema_params, i, lr=lr, **regularization)
 
 
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, nesterov, **regularization):
     for i, (p, g) in enumerate(zip(params, grads)):
-        if grad_scale != 1:
-            g = grad_scale * g
-        if weight_decay:
-            g = g + weight_decay * p
+        g = _regularize_before(g, p, lr=lr, **regularization)
         square_avgs[i] = variance = alpha * square_avgs[i] + (1 - alpha) * g**2
         if grad_avgs is not None:
             grad_avgs[i] = alpha * grad_avgs[i] + (1 - alpha) * g
             variance = np.maximum(variance - grad_avgs[i] ** 2, 0)
         u = g / (np.sqrt(variance) + eps)
         if momentum:
-            momentum_buffers[i] = u = momentum * momentum_buffers[i] + u
+            momentum_buffers[i] = b = momentum * momentum_buffers[i] + u
+            u = u + momentum * b if nesterov else b
         p -= lr * u
+        _regularize_after(p, ema_params, i, lr=lr, **regularization)
 
 
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps, **regularization):
     steps += 1
     for i, (p, g, t) in enumerate(zip(params, grads, steps.tolist())):
-        if grad_scale != 1:
-            g = grad_scale * g
-        if weight_decay and decoupled:
-            p -= lr * weight_decay * p
-        elif weight_decay:
-            g = g + weight_decay * p
+        g = _regularize_before(g, p, lr=lr, **regularization)
         exp_avgs[i] = beta1 * exp_avgs[i] + (1 - beta1) * g
         exp_avg_sqs[i] = v = beta2 * exp_avg_sqs[i] + (1 - beta2) * g**2
         if max_exp_avg_sqs is not None:
@@ -62,6 +56,47 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
         m_hat = exp_avgs[i] / (1 - beta1**t)
         v_hat = v / (1 - beta2**t)
         p -= lr * m_hat / (np.sqrt(v_hat) + eps)
+        _regularize_after(p, ema_params, i, lr=lr, **regularization)
+
+
+def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, **regularization):
+    for i, (p, g, t) in enumerate(zip(params, grads, steps.tolist())):
+        step_lr = lr / (1 + t * lr_decay)
+        g = _regularize_before(g, p, lr=step_lr, **regularization)
+        sums[i] = sums[i] + g**2
+        p -= step_lr * g / (np.sqrt(sums[i]) + eps)
+        _regularize_after(p, ema_params, i, lr=step_lr, **regularization)
+    steps += 1
+
+
+def max_norm(params, ema_params, *, max_norm, ema_decay):
+    for i, p in enumerate(params):
+        if p.ndim >= 2:
+            norm = np.sqrt(np.sum(p**2, axis=tuple(range(1, p.ndim)), keepdims=True))
+            p *= np.minimum(1, max_norm / np.maximum(norm, 1e-30))
+        if ema_params is not None:
+            ema_params[i] = ema_decay * ema_params[i] + (1 - ema_decay) * p
+
+
+def _regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_grad_value, grad_scale, **_):
+    if grad_scale != 1:
+        g = grad_scale * g
+    if max_grad_value < math.inf:
+        g = np.clip(g, -max_grad_value, max_grad_value)
+    if weight_decay and decoupled:
+        p -= lr * weight_decay * p
+    elif weight_decay:
+        g = g + weight_decay * p
+    if l1 and not proximal:
+        g = g + l1 * np.sign(p)
+    return g
+
+
+def _regularize_after(p, ema_params, i, *, lr, l1, proximal, ema_decay, **_):
+    if l1 and proximal:
+        p[...] = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0)
+    if ema_params is not None:
+        ema_params[i] = ema_decay * ema_params[i] + (1 - ema_decay) * p
 
 
 def grad_norm(grads):

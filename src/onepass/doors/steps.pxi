@@ -1,7 +1,7 @@
 # Optimizer steps: lists of arrays, checked and handed over in one call.
 
 cdef enum:
-    LISTS = 5
+    LISTS = 6
 
 cdef class Table:
     """The tensors of one optimizer step, checked, as C arrays. Those without a gradient are left out."""
@@ -141,70 +141,108 @@ cdef double scale(object value) except? -1:
     return INFINITY if type(value) is float and <double>value == INFINITY else number(value, "grad_scale", 0, INFINITY)
 
 
+cdef double limit(object value, str name) except? -1:
+    """Above 0; infinity will do."""
+    cdef double x = INFINITY if type(value) is float and <double>value == INFINITY else number(value, name, 0, INFINITY)
+    if x == 0:
+        raise ValueError(f"{name} must be > 0, was {value!r}")
+    return x
+
+
 cdef int check_momentum_buffers(object buffers, double momentum) except -1:
     if (buffers is None) != (momentum == 0):
         raise ValueError(f"momentum_buffers must be {'None' if momentum == 0 else 'a list of arrays'} "
                          f"when momentum is {momentum:g}")
 
 
-def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, bint nesterov, bint maximize, grad_scale):
+cdef int take_options(step_args *a, object lr, object weight_decay, bint decoupled, object l1, bint proximal,
+                      object max_grad_value, object ema_decay, bint maximize, object grad_scale) except -1:
+    """What every step has."""
+    a.lr = number(lr, "lr", 0, INFINITY)
+    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
+    a.l1 = number(l1, "l1", 0, INFINITY)
+    a.max_grad_value = limit(max_grad_value, "max_grad_value")
+    a.ema_decay = number(ema_decay, "ema_decay", 0, 1, True)
+    a.grad_scale = scale(grad_scale)
+    a.decoupled, a.proximal, a.maximize = decoupled, proximal, maximize
+
+
+cdef int take_arrays(step_args *a, Table t, int ema) except -1:
+    """The lists that every step has; the averages are number `ema`."""
+    a.tensors = t.tensors
+    a.params, a.grads, a.ema_params = t.arrays[0], t.arrays[1], t.arrays[ema]
+
+
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, bint running_average, bint nesterov,
+             weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.sgd_step`."""
     cdef sgd_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, INFINITY)
-    a.momentum = number(momentum, "momentum", 0, INFINITY)
+    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
+    a.momentum = number(momentum, "momentum", 0, 1 if running_average else INFINITY, running_average)
     a.dampening = number(dampening, "dampening", 0, INFINITY)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
-    a.nesterov = nesterov
-    a.maximize = maximize
-    a.grad_scale = scale(grad_scale)
+    a.running_average, a.nesterov = running_average, nesterov
+    if running_average and a.dampening != 0:
+        raise ValueError(f"dampening must be 0 with running_average, was {dampening!r}")
     if nesterov and (a.momentum == 0 or a.dampening != 0):
         raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "momentum_buffers"), (params, grads, momentum_buffers), 2, steps)
-    a.tensors = t.tensors
-    a.params, a.grads, a.momentum_buffers = t.arrays[0], t.arrays[1], t.arrays[2]
+    t.fill(("params", "grads", "momentum_buffers", "ema_params"), (params, grads, momentum_buffers, ema_params),
+           2, steps)
+    take_arrays(&a.step, t, 3)
+    a.momentum_buffers = t.arrays[2]
     t.run(table.sgd_step, &a, SGD_COST)
 
 
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, bint maximize, grad_scale):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, bint nesterov,
+                 weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.rmsprop_step`."""
     cdef rmsprop_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, INFINITY)
+    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.alpha = number(alpha, "alpha", 0, 1)
     a.eps = number(eps, "eps", 0, INFINITY)
     a.momentum = number(momentum, "momentum", 0, INFINITY)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
-    a.maximize = maximize
-    a.grad_scale = scale(grad_scale)
+    a.nesterov = nesterov
+    if nesterov and a.momentum == 0:
+        raise ValueError(f"nesterov needs a momentum above 0, had {momentum!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers"),
-           (params, grads, square_avgs, grad_avgs, momentum_buffers), 3, steps)
-    a.tensors = t.tensors
-    a.params, a.grads, a.square_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
-    a.grad_avgs, a.momentum_buffers = t.arrays[3], t.arrays[4]
+    t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers", "ema_params"),
+           (params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params), 3, steps)
+    take_arrays(&a.step, t, 5)
+    a.square_avgs, a.grad_avgs, a.momentum_buffers = t.arrays[2], t.arrays[3], t.arrays[4]
     t.run(table.rmsprop_step, &a, RMSPROP_COST)
 
 
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, bint decoupled, bint maximize, grad_scale):
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps,
+              weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.adam_step`."""
     cdef adam_args a
     cdef Table t = Table.__new__(Table)
-    a.lr = number(lr, "lr", 0, INFINITY)
+    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.beta1 = number(beta1, "beta1", 0, 1, True)
     a.beta2 = number(beta2, "beta2", 0, 1, True)
     a.eps = number(eps, "eps", 0, INFINITY)
-    a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
-    a.decoupled = decoupled
-    a.maximize = maximize
-    a.grad_scale = scale(grad_scale)
-    t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
-           (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), 4, steps)
-    a.tensors = t.tensors
-    a.params, a.grads, a.exp_avgs = t.arrays[0], t.arrays[1], t.arrays[2]
-    a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[3], t.arrays[4]
+    t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "ema_params"),
+           (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params), 4, steps)
+    take_arrays(&a.step, t, 5)
+    a.exp_avgs, a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[2], t.arrays[3], t.arrays[4]
     t.run(table.adam_step, &a, ADAM_COST)
+
+
+def adagrad_step(params, grads, sums, ema_params, steps, *,
+                 lr, lr_decay, eps,
+                 weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
+    """The kernel whose meaning, shapes and formula are those of `onepass.reference.adagrad_step`."""
+    cdef adagrad_args a
+    cdef Table t = Table.__new__(Table)
+    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
+    a.lr_decay = number(lr_decay, "lr_decay", 0, INFINITY)
+    a.eps = number(eps, "eps", 0, INFINITY)
+    t.fill(("params", "grads", "sums", "ema_params"), (params, grads, sums, ema_params), 3, steps)
+    take_arrays(&a.step, t, 3)
+    a.sums = t.arrays[2]
+    t.run(table.adagrad_step, &a, ADAGRAD_COST)

@@ -1,6 +1,7 @@
 """Optimizers that update NumPy arrays in place; names, defaults and meanings are PyTorch's."""
 
 from . import schedules
+from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .groups import decay_groups, groups_by_name
 from .optimizer import Optimizer
@@ -9,5 +10,6 @@ from .scheduler import Scheduler
 from .sgd import SGD
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "Scheduler", "decay_groups", "groups_by_name", "schedules",
+    "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Scheduler", "decay_groups", "groups_by_name",
+    "schedules",
 ]

@@ -16,11 +16,10 @@ class Adam(Optimizer):
     lr : learning rate
     betas : (beta1, beta2), decay of the running averages a step, each in [0, 1)
     eps : added to the root, not under it
-    weight_decay : L2 penalty; for decoupled decay see `AdamW`
+    weight_decay : L2 penalty; decoupled decay with `decoupled_weight_decay=True`, which is `AdamW`
     amsgrad : whether to divide by the root of the largest v so far
-    maximize : whether to climb: g is taken as -g
-    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
-    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
+    options : those that every optimizer has, among them `maximize`, `l1`, `max_grad_value`, `max_norm`,
+        `ema_decay`, `max_grad_norm` and `skip_nonfinite`; see `Optimizer`
 
     Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.adam_step`
     is the full definition. For the arrays and their errors see `Optimizer`.
@@ -34,17 +33,14 @@ class Adam(Optimizer):
     array([0.9, 2.1])
     """
 
-    decoupled = False
-
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False,
-                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-                   "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, **options):
+        own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, own, **options)
 
     def _check_options(self, options):
-        check_numbers(options, "lr", "eps", "weight_decay")
-        check_flags(options, "amsgrad", "maximize")
+        super()._check_options(options)
+        check_numbers(options, "eps")
+        check_flags(options, "amsgrad")
         betas = options["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"betas must be a pair of numbers, was {betas!r}")
@@ -53,14 +49,12 @@ class Adam(Optimizer):
     def _state_names(self, options):
         return {"exp_avg": True, "exp_avg_sq": True, "max_exp_avg_sq": options["amsgrad"]}
 
-    def _run(self, group, params, grads, steps, state, grad_scale):
+    def _run(self, group, params, grads, state, ema_params, steps, **options):
         beta1, beta2 = group["betas"]
         self.kernels.adam_step(
             params, grads, state["exp_avg"], state["exp_avg_sq"],
-            state["max_exp_avg_sq"] if group["amsgrad"] else None, steps,
-            lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"],
-            weight_decay=group["weight_decay"], decoupled=self.decoupled, maximize=group["maximize"],
-            grad_scale=grad_scale,
+            state["max_exp_avg_sq"] if group["amsgrad"] else None, ema_params, steps,
+            beta1=beta1, beta2=beta2, eps=group["eps"], **options,
         )
 
 
@@ -80,9 +74,5 @@ class AdamW(Adam):
     array([0.85, 2.  ])
     """
 
-    decoupled = True
-
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False,
-                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize,
-                         max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, **options):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **options)

@@ -7,6 +7,7 @@ from .. import native
 from ..backend import UsesKernels
 from ..checks import number
 from .checks import check_keys, check_like, check_overlap, check_param, flag, optional_norm
+from .regularization import check_regularization, kernel_options
 from .state import SavesState
 
 UNSCALED = 1.0  # a default that is recognised needs no check
@@ -19,6 +20,30 @@ class Optimizer(UsesKernels, SavesState):
         no two sharing memory. A list; or a dict of name -> array; or a list of groups, dicts whose
         "params" is such a list or dict and whose other entries are options for this group alone.
     defaults : dict of the options of groups that do not set them
+
+    Options that every optimizer has, for all groups or for one::
+
+        g = min(max(g, -max_grad_value), max_grad_value)
+        g = g + weight_decay * p                   or, if decoupled_weight_decay, p = p * (1 - lr * weight_decay)
+        g = g + l1 * sign(p)                       0 at p = 0
+        p = p - lr * ...                           the optimizer's own formula
+        p = sign(p) * max(|p| - lr * l1, 0)        if l1_proximal, in place of l1 * sign(p)
+        p = p * min(max_norm / norm(p), 1)         for every unit's incoming weights p
+        e = e + (1 - ema_decay) * (p - e)
+
+    decoupled_weight_decay : whether `weight_decay` shrinks the parameters (Loshchilov and Hutter 2019), not the L2
+        penalty; with `l1` the latter makes an elastic net (Zou and Hastie 2005)
+    l1, l1_proximal : L1 penalty, as a subgradient, or as a proximal step (Parikh and Boyd 2014), which
+        sets parameters to zeros
+    max_grad_value : what the elements of gradients are clipped to, > 0, or None; as PyTorch's `clip_grad_value_`
+    max_norm : the largest L2 norm of the weights that come into a unit, > 0, or None (Srivastava et al. 2014): of
+        what has one index along axis 0 of an array, C-contiguous, of 2 dimensions or more
+    ema_decay : None, or what an exponential moving average of the parameters keeps a step, in [0, 1): the
+        state "ema_param", which begins with the parameters as they are given, as PyTorch's `AveragedModel`
+    maximize : whether to climb: g is taken as -g
+
+    All but `max_norm`, which reads what has just been written, is part of the one pass over memory.
+
     max_grad_norm : None, or a number > 0: a step first reads all gradients for their L2 norm over all
         groups, `grad_norm` afterwards, and multiplies them by max_grad_norm / (grad_norm + 1e-6) where that
         is below 1, as PyTorch's `clip_grad_norm_` does. The arrays of gradients stay as they are.
@@ -32,10 +57,15 @@ class Optimizer(UsesKernels, SavesState):
     TypeError or ValueError says what is wrong before anything is modified.
     """
 
-    kernel_names = "adam_step", "grad_norm", "rmsprop_step", "sgd_step"
+    kernel_names = "adagrad_step", "adam_step", "grad_norm", "max_norm", "rmsprop_step", "sgd_step"
 
-    def __init__(self, params, defaults, *, max_grad_norm=None, skip_nonfinite=False):
-        self.defaults = defaults
+    def __init__(self, params, defaults, *, decoupled_weight_decay=False, l1=0.0, l1_proximal=False,
+                 max_grad_value=None, max_norm=None, ema_decay=None, maximize=False, max_grad_norm=None,
+                 skip_nonfinite=False):
+        self.defaults = {
+            **defaults, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1, "l1_proximal": l1_proximal,
+            "max_grad_value": max_grad_value, "max_norm": max_norm, "ema_decay": ema_decay, "maximize": maximize,
+        }
         self.max_grad_norm = max_grad_norm
         self.skip_nonfinite = skip_nonfinite
         self.skipped_steps = 0
@@ -89,9 +119,9 @@ class Optimizer(UsesKernels, SavesState):
         for call in self._calls:
             group = self._refresh(call)
             work.append((call, group, self._params(call, group), self._take(grads, call.order)))
-        if len(work) > 1 or self.kernels is not native:
-            # One native call checks all its arrays before it modifies any. Several, or another
-            # backend's, are checked here, for as long as they are the same arrays just once.
+        if len(work) > 1 or self.kernels is not native or work[0][1]["max_norm"] is not None:
+            # One native call checks all its arrays before it modifies any. Several, as with max_norm, or
+            # another backend's, are checked here, for as long as they are the same arrays just once.
             arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
             marks = list(map(_mark, arrays))
             if marks != self._marks:
@@ -110,7 +140,7 @@ class Optimizer(UsesKernels, SavesState):
                     ratio = self._max_grad_norm / (norm + 1e-6)
                     grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
             for call, group, params, grads in work:
-                self._run(group, params, grads, call.steps, call.state, grad_scale)
+                self._update(call, group, params, grads, grad_scale)
         except (TypeError, ValueError):
             self._check(work)  # says the same in the caller's names
             raise
@@ -187,16 +217,34 @@ class Optimizer(UsesKernels, SavesState):
         return "\n".join([*lines, ")"])
 
     def _check_options(self, options):
-        """Raise if an option is wrong; make numbers floats."""
-        raise NotImplementedError
+        """Raise if an option is wrong; make numbers floats. A subclass checks its own, too."""
+        check_regularization(options)
 
     def _state_names(self, options):
-        """Dict of name -> whether these options need it, for every kind of state array there is."""
+        """Dict of name -> whether these options need it, for every kind of state array of the formula."""
         raise NotImplementedError
 
-    def _run(self, group, params, grads, steps, state, grad_scale):
-        """Call the kernel."""
+    def _initial(self, name, param, options):
+        """A state array before the first step."""
+        return np.zeros_like(param, subok=False)
+
+    def _run(self, group, params, grads, state, ema_params, steps, **options):
+        """Call the kernel; `options` are those that every step takes."""
         raise NotImplementedError
+
+    def _update(self, call, group, params, grads, grad_scale):
+        averages = call.state["ema_param"] if group["ema_decay"] is not None else None
+        limit = group["max_norm"]
+        ema_params = averages if limit is None else None
+        self._run(group, params, grads, call.state, ema_params, call.steps,
+                  grad_scale=grad_scale, **call.kernel_options)
+        if limit is not None:
+            moved = [i for i, grad in enumerate(grads) if grad is not None]
+            # The average is that of limited weights.
+            self.kernels.max_norm(
+                [params[i] for i in moved], averages and [averages[i] for i in moved],
+                max_norm=limit, ema_decay=call.kernel_options["ema_decay"],
+            )
 
     def _norm(self, work):
         """The L2 norm of all gradients; infinite or NaN only where one of them, or the norm, is."""
@@ -258,14 +306,21 @@ class Optimizer(UsesKernels, SavesState):
         """Check the group's options, and allocate the state arrays that they now need."""
         check_keys(f"param_groups[{call.group}]", group, self._options(self._named))
         self._check_options(group)
-        for name, needed in self._state_names(group).items():
+        for name, needed in self._all_state_names(group).items():
             if needed and name not in call.state:
-                call.state[name] = [np.zeros_like(param, subok=False) for param in self._params(call, group)]
+                call.state[name] = [
+                    np.array(param, order="K") if name == "ema_param" else self._initial(name, param, group)
+                    for param in self._params(call, group)
+                ]
+        call.kernel_options = kernel_options(group)
         call.options = list(group.values())
+
+    def _all_state_names(self, options):
+        return {**self._state_names(options), "ema_param": options["ema_decay"] is not None}
 
     def _check(self, work):
         keys, written, read = list(self._keys), [], []
-        for call, _, params, grads in work:
+        for call, group, params, grads in work:
             for k, (i, param, grad) in enumerate(zip(call.order, params, grads)):
                 name = f"params[{keys[i]!r}]"
                 check_param(name, param)
@@ -273,6 +328,9 @@ class Optimizer(UsesKernels, SavesState):
                     raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
                 for state_name, arrays in call.state.items():
                     check_like(name, param, f"its {state_name}", arrays[k])
+                if group["max_norm"] is not None and not param.flags.c_contiguous:
+                    raise ValueError(f"{name} must be C-contiguous for max_norm, with a unit's weights side by side, "
+                                     f"was of shape {param.shape}, strides {param.strides}")
                 written.append((name, param))
                 if grad is not None:
                     read.append((f"grads[{keys[i]!r}]", grad))
@@ -290,6 +348,7 @@ class _Call:
         self.dtype = dtype
         self.steps = np.zeros(len(members), dtype=np.int64)
         self.state = {}  # name of a kind of state -> its arrays
+        self.kernel_options = {}  # of the group
         self.options = []  # the very objects in the group when they were last checked
 
 

@@ -12,21 +12,21 @@ class RMSProp(Optimizer):
         a = alpha * a + (1 - alpha) * g          if centered, else a = 0
         u = g / (sqrt(max(s - a * a, 0)) + eps)
         b = momentum * b + u
-        p = p - lr * b
+        p = p - lr * b                           p - lr * (u + momentum * b) if nesterov
 
     lr : learning rate
     alpha : decay of the running averages a step, at most 1
     eps : added to the root, not under it
     weight_decay : L2 penalty
     momentum : decay of the velocity a step
+    nesterov : whether to use Nesterov's form (Dozat 2016), which needs momentum > 0
     centered : whether to divide by the standard deviation of the gradient, not its root mean square
-    maximize : whether to climb: g is taken as -g
-    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
-    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
+    options : those that every optimizer has, among them `maximize`, `l1`, `max_grad_value`, `max_norm`,
+        `ema_decay`, `max_grad_norm` and `skip_nonfinite`; see `Optimizer`
 
-    Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's, except that there the
-    centered variance is not clamped at 0 and can round to below; `onepass.reference.rmsprop_step`
-    is the full definition. For the arrays and their errors see `Optimizer`.
+    Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's, except that there is no
+    `nesterov` there, and that the centered variance is not clamped at 0 and can round to below;
+    `onepass.reference.rmsprop_step` is the full definition. For the arrays and their errors see `Optimizer`.
 
     >>> import numpy as np
     >>> weight = np.array([1.0, 2.0])
@@ -38,26 +38,28 @@ class RMSProp(Optimizer):
     """
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False,
-                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
-        options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
-                   "centered": centered, "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
+                 *, nesterov=False, **options):
+        own = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
+               "centered": centered, "nesterov": nesterov}
+        super().__init__(params, own, **options)
 
     def _check_options(self, options):
-        check_numbers(options, "lr", "alpha", "eps", "weight_decay", "momentum")
-        check_flags(options, "centered", "maximize")
+        super()._check_options(options)
+        check_numbers(options, "alpha", "eps", "momentum")
+        check_flags(options, "centered", "nesterov")
         if options["alpha"] > 1:
             raise ValueError(f"alpha must be >= 0 and <= 1, was {options['alpha']}")
+        if options["nesterov"] and options["momentum"] == 0:
+            raise ValueError("nesterov must be False unless momentum > 0, was True with momentum 0.0")
 
     def _state_names(self, options):
         momentum = options["momentum"]
         return {"square_avg": True, "grad_avg": options["centered"], "momentum_buffer": momentum > 0}
 
-    def _run(self, group, params, grads, steps, state, grad_scale):
+    def _run(self, group, params, grads, state, ema_params, steps, **options):
         momentum = group["momentum"]
         self.kernels.rmsprop_step(
             params, grads, state["square_avg"], state["grad_avg"] if group["centered"] else None,
-            state["momentum_buffer"] if momentum else None, steps,
-            lr=group["lr"], alpha=group["alpha"], eps=group["eps"], momentum=momentum,
-            weight_decay=group["weight_decay"], maximize=group["maximize"], grad_scale=grad_scale,
+            state["momentum_buffer"] if momentum else None, ema_params, steps,
+            alpha=group["alpha"], eps=group["eps"], momentum=momentum, nesterov=group["nesterov"], **options,
         )

@@ -11,17 +11,26 @@ class SGD(Optimizer):
         v = momentum * v + (1 - dampening) * g    v = g at the first step
         p = p - lr * v                            p - lr * (g + momentum * v) if nesterov
 
+    There are two conventions of momentum. The heavy ball adds gradients up: once they are constant,
+    v is 1 / (1 - momentum) times the gradient. With `running_average` they are averaged, and v is the gradient::
+
+        v = momentum * v + (1 - momentum) * g     from v = 0 on
+        p = p - lr * v                            p - lr * ((1 - momentum) * g + momentum * v) if nesterov
+
+    It takes the steps of the heavy ball with lr * (1 - momentum).
+
     lr : learning rate
     momentum : decay of the velocity a step; 0 is plain gradient descent, p = p - lr * g
-    dampening : `dampening=momentum` makes the velocity the running average of the gradients
+    dampening : what of a gradient does not go into the velocity, from the second step on
     weight_decay : L2 penalty
+    running_average : whether momentum is the running average; it needs momentum < 1 and dampening 0
     nesterov : whether to use Nesterov's form, which needs momentum > 0 and dampening 0
-    maximize : whether to climb: g is taken as -g
-    max_grad_norm : the L2 norm that all gradients together are scaled down to; see `Optimizer`
-    skip_nonfinite : whether to skip a step with a gradient that is not finite; see `Optimizer`
+    options : those that every optimizer has, among them `maximize`, `l1`, `max_grad_value`, `max_norm`,
+        `ema_decay`, `max_grad_norm` and `skip_nonfinite`; see `Optimizer`
 
-    Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's; `onepass.reference.sgd_step`
-    is the full definition. For the arrays and their errors see `Optimizer`.
+    Numbers are finite and >= 0. Names, defaults and meanings are PyTorch's, which has no
+    `running_average`; `onepass.reference.sgd_step` is the full definition. For the arrays and their errors
+    see `Optimizer`.
 
     >>> import numpy as np
     >>> weight = np.array([1.0, 2.0])
@@ -35,17 +44,21 @@ class SGD(Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
-                 *, maximize=False, max_grad_norm=None, skip_nonfinite=False):
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-                   "nesterov": nesterov, "maximize": maximize}
-        super().__init__(params, options, max_grad_norm=max_grad_norm, skip_nonfinite=skip_nonfinite)
+                 *, running_average=False, **options):
+        own = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+               "nesterov": nesterov, "running_average": running_average}
+        super().__init__(params, own, **options)
 
     def _check_options(self, options):
-        check_numbers(options, "lr", "momentum", "dampening", "weight_decay")
-        check_flags(options, "nesterov", "maximize")
+        super()._check_options(options)
+        check_numbers(options, "momentum", "dampening")
+        check_flags(options, "nesterov", "running_average")
         momentum, dampening = options["momentum"], options["dampening"]
         if options["nesterov"] and (momentum == 0 or dampening != 0):
             raise ValueError("nesterov must be False unless momentum > 0 and dampening == 0, "
+                             f"was True with momentum {momentum} and dampening {dampening}")
+        if options["running_average"] and (momentum >= 1 or dampening != 0):
+            raise ValueError("running_average must be False unless momentum < 1 and dampening == 0, "
                              f"was True with momentum {momentum} and dampening {dampening}")
 
     def _state_names(self, options):
@@ -59,11 +72,10 @@ class SGD(Optimizer):
         elif starts and group["momentum"]:
             call.steps[:] = 0  # the first gradient with momentum, whenever it comes, is the first velocity
 
-    def _run(self, group, params, grads, steps, state, grad_scale):
+    def _run(self, group, params, grads, state, ema_params, steps, **options):
         momentum = group["momentum"]
         self.kernels.sgd_step(
-            params, grads, state["momentum_buffer"] if momentum else None, steps,
-            lr=group["lr"], momentum=momentum, dampening=group["dampening"],
-            weight_decay=group["weight_decay"], nesterov=group["nesterov"], maximize=group["maximize"],
-            grad_scale=grad_scale,
+            params, grads, state["momentum_buffer"] if momentum else None, ema_params, steps, momentum=momentum,
+            dampening=group["dampening"], running_average=group["running_average"], nesterov=group["nesterov"],
+            **options,
         )

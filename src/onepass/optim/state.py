@@ -66,7 +66,7 @@ class SavesState:
     def _load(self, call, options, states):
         """The step counts and the state arrays of one call from the "state" of a state_dict."""
         keys, first = list(self._keys), states[call.order[0]]
-        names = [name for name, needed in self._state_names(options).items()
+        names = [name for name, needed in self._all_state_names(options).items()
                  if needed or isinstance(first, dict) and name in first]
         steps, state = np.zeros_like(call.steps), {name: [] for name in names}
         for k, (i, param) in enumerate(zip(call.order, self._params(call, options))):

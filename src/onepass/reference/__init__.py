@@ -7,6 +7,7 @@ normalisation and the losses, and exp, log and tanh, which are NumPy's here and 
 """
 
 from .activation import activation_backward, activation_forward
+from .adagrad import adagrad_step
 from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
@@ -15,12 +16,14 @@ from .channel_dropout import channel_dropout_backward, channel_dropout_forward
 from .dropout import dropout_backward, dropout_forward
 from .grad_norm import grad_norm
 from .losses import bce_with_logits, cross_entropy, mse
+from .max_norm import max_norm
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
 
 __all__ = [
     "activation_backward",
     "activation_forward",
+    "adagrad_step",
     "adam_step",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -36,6 +39,7 @@ __all__ = [
     "dropout_backward",
     "dropout_forward",
     "grad_norm",
+    "max_norm",
     "mse",
     "rmsprop_step",
     "sgd_step",

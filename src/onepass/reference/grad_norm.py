@@ -19,25 +19,22 @@ def grad_norm(grads):
     total = 0.0
     for g in grads:
         if g is not None:
-            for lanes in _lanes(g.ravel(order="K").astype(np.float64)):
-                total += _in_order(lanes)
+            blocks = np.zeros((-(-g.size // BLOCK), BLOCK), dtype=g.dtype)  # adding a 0 at the end changes no bit
+            blocks.reshape(-1)[: g.size] = g.ravel(order="K")
+            for squares in sums_of_squares(blocks).tolist():
+                total += squares
     return math.sqrt(total)
 
 
-def _lanes(g):
-    """The sums of every block: (blocks, 32)."""
-    blocks = -(-g.size // BLOCK)
-    squares = np.zeros((blocks, BLOCK // LANES, LANES))  # adding a 0 at the end changes no bit
-    squares.reshape(-1)[: g.size] = g * g
-    sums = np.zeros((blocks, LANES))
-    for row in range(BLOCK // LANES):
-        sums += squares[:, row]
-    return sums
-
-
-def _in_order(values):
-    """The sum of an array's elements, one after the other; `np.sum` takes another order."""
-    total = 0.0
-    for value in values.tolist():
-        total += value
+def sums_of_squares(rows):
+    """The sum of the squares of each row, (rows,), in float64; `np.sum` would take another order."""
+    turns = -(-rows.shape[1] // LANES)
+    squares = np.zeros((len(rows), turns * LANES))
+    squares[:, : rows.shape[1]] = np.square(rows, dtype=np.float64)
+    lanes = np.zeros((len(rows), LANES))
+    for turn in range(turns):
+        lanes += squares[:, turn * LANES : (turn + 1) * LANES]
+    total = np.zeros(len(rows))
+    for lane in range(LANES):
+        total += lanes[:, lane]
     return total

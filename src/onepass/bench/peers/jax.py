@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..rivals import Rival, Unsupported
+from ..rivals import Rival, Unsupported, plain
 from ..textbook import layout
 
 
@@ -28,8 +28,11 @@ def versions():
     return {"jax": jax.__version__, "optax": optax.__version__}
 
 
-def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, running_average, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if running_average:
+        raise Unsupported("momentum is the heavy ball")
     if momentum and dampening and nesterov:
         raise Unsupported("optax.trace cannot dampen Nesterov's momentum")
     parts = _scale(grad_scale) + _decay(weight_decay)
@@ -40,8 +43,11 @@ def sgd_step(params, grads, momentum_buffers, steps, *,
     return _step(parts, params, grads, lr, {"trace": "momentum_buffers"})
 
 
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if nesterov:
+        raise Unsupported("RMSProp has no Nesterov momentum")
     # optax.rmsprop puts the learning rate before the momentum, and the buffers hold it.
     parts, nu = _scale(grad_scale) + _decay(weight_decay), _device(square_avgs)
     if grad_avgs is None:
@@ -55,8 +61,9 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps,
     return _step(parts, params, grads, lr, names)
 
 
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps, decoupled, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
     if max_exp_avg_sqs is not None:
         raise Unsupported("optax.amsgrad takes the maximum after the bias correction, or leaves that out")
     if np.any(steps != steps[0]):

@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
-from ..rivals import Rival
+from ..rivals import Rival, Unsupported, plain
 
 
 def configure(threads):
@@ -28,23 +28,30 @@ def versions():
     return {"numba": numba.__version__}
 
 
-def sgd_step(params, grads, momentum_buffers, steps, *,
-             lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale):
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, running_average, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if running_average:
+        raise Unsupported("momentum is the heavy ball")
     lists = {"params": params, "grads": grads, "momentum_buffers": momentum_buffers}
     hyper = _scalars(params[0], _unless_one(grad_scale), lr, momentum, 1 - dampening, weight_decay or None)
     return _step(lists, [_call(_sgd, *arrays, *hyper, nesterov) for arrays in _tensors(lists)])
 
 
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, steps, *,
-                 lr, alpha, eps, momentum, weight_decay, maximize, grad_scale):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if nesterov:
+        raise Unsupported("RMSProp has no Nesterov momentum")
     lists = {"params": params, "grads": grads, "square_avgs": square_avgs, "grad_avgs": grad_avgs,
              "momentum_buffers": momentum_buffers}
     hyper = _scalars(params[0], _unless_one(grad_scale), lr, alpha, 1 - alpha, eps, momentum, weight_decay or None, 0)
     return _step(lists, [_call(_rmsprop, *arrays, *hyper) for arrays in _tensors(lists)])
 
 
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, *,
-              lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale):
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps, decoupled, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
     lists = {"params": params, "grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs,
              "max_exp_avg_sqs": max_exp_avg_sqs}
     decay = weight_decay if weight_decay and not decoupled else None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..rivals import Rival
+from ..rivals import Rival, Unsupported, plain
 
 FORMS = {"torch": {}, "torch foreach": {"foreach": True}}
 FORMS_WITH_FUSED = FORMS | {"torch fused": {"fused": True}}
@@ -24,23 +24,41 @@ def versions():
     return {"torch": str(torch.__version__)}
 
 
-def sgd_step(*, lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale, **arguments):
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, running_average, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if running_average:
+        raise Unsupported("momentum is the heavy ball")
     make = partial(torch.optim.SGD, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
-                   nesterov=nesterov, maximize=maximize)
-    return _steps(make, FORMS_WITH_FUSED, grad_scale, **arguments)
+                   nesterov=nesterov)
+    return _steps(make, FORMS_WITH_FUSED, grad_scale, steps, params, grads, momentum_buffers=momentum_buffers)
 
 
-def rmsprop_step(*, lr, alpha, eps, momentum, weight_decay, maximize, grad_scale, **arguments):
+def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
+                 lr, alpha, eps, momentum, nesterov, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    if nesterov:
+        raise Unsupported("RMSProp has no Nesterov momentum")
     make = partial(torch.optim.RMSprop, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
-                   momentum=momentum, centered=arguments["grad_avgs"] is not None, maximize=maximize)
-    return _steps(make, FORMS, grad_scale, **arguments)
+                   momentum=momentum, centered=grad_avgs is not None)
+    return _steps(make, FORMS, grad_scale, steps, params, grads, square_avgs=square_avgs, grad_avgs=grad_avgs,
+                  momentum_buffers=momentum_buffers)
 
 
-def adam_step(*, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, grad_scale, **arguments):
+def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
+              lr, beta1, beta2, eps, decoupled, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
     optimizer = torch.optim.AdamW if decoupled else torch.optim.Adam
     make = partial(optimizer, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay,
-                   amsgrad=arguments["max_exp_avg_sqs"] is not None, maximize=maximize)
-    return _steps(make, FORMS_WITH_FUSED, grad_scale, **arguments)
+                   amsgrad=max_exp_avg_sqs is not None)
+    return _steps(make, FORMS_WITH_FUSED, grad_scale, steps, params, grads, exp_avgs=exp_avgs,
+                  exp_avg_sqs=exp_avg_sqs, max_exp_avg_sqs=max_exp_avg_sqs)
+
+
+def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, **regularization):
+    weight_decay, grad_scale = plain(ema_params, **regularization)
+    make = partial(torch.optim.Adagrad, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+    return _steps(make, FORMS_WITH_FUSED, grad_scale, steps, params, grads, sums=sums)
 
 
 def grad_norm(*, grads):
@@ -252,8 +270,8 @@ def _loss(function, prediction, target, mean):
     return {"torch": Rival(run, lambda: {"loss": value[0].item(), "grad": x.grad.numpy()})}
 
 
-def _steps(make, forms, grad_scale, *, steps, **arguments):
-    lists = {name: arrays for name, arrays in arguments.items() if arrays is not None}
+def _steps(make, forms, grad_scale, steps, params, grads, **state):
+    lists = {"params": params, "grads": grads} | {name: arrays for name, arrays in state.items() if arrays is not None}
     rivals = {}
     for label, form in forms.items():
         state = {name: _shared(*arrays) for name, arrays in lists.items()}

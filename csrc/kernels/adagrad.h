@@ -1,0 +1,41 @@
+/* adagrad_step: Adagrad (Duchi, Hazan and Singer 2011).
+ *
+ *   g = ...                                     (regularize.h)
+ *   s = s + g * g
+ *   p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
+ *
+ * param p (n) in and out, grad g (n) in, sum s (n) in and out.
+ * Bytes per element in float32: 20. */
+
+INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real *restrict s, ptrdiff_t n,
+                                 TYPED(regularizer) r, TYPED(scale) lr, real eps)
+{
+    TYPED(scale) one = TYPED(make_square_scale)(1);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real u = r.grad_scale * g[i];
+        u = r.decays ? u + TYPED(scaled)(r.weight_decay, p[i]) : u;
+        real sum = TYPED(flush)(s[i] + TYPED(scaled_square)(one, u));
+        s[i] = sum;
+        p[i] = p[i] * r.keep - TYPED(scaled)(lr, u / (SQRT(sum) + eps));
+    }
+}
+
+static void TYPED(adagrad_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const adagrad_args *a = args;
+    const tensors *t = &a->step.tensors;
+    real buffer[REGULARIZE_BLOCK];
+    for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
+        double lr = a->step.lr / (1 + (double)(t->steps[i] - 1) * a->lr_decay);
+        TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, lr);
+        tensor_part part = part_of_tensor(t, i, begin, end), block;
+        for (ptrdiff_t done = 0; done < part.size; done += block.size) {
+            block = TYPED(block_of)(part, done, r);
+            const real *g = TYPED(regularize_grads)(&a->step, block, r, buffer);
+            TYPED(adagrad_range)(TYPED(array_from)(a->step.params, block), g, TYPED(array_from)(a->sums, block),
+                                 block.size, TYPED(rest_of)(r), TYPED(make_scale)(lr), (real)a->eps);
+            TYPED(regularize_params)(&a->step, block, r);
+        }
+    }
+}

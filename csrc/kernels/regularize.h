@@ -1,0 +1,100 @@
+/* regularize: what every optimizer step may do to a gradient before its own formula, and to a parameter after it.
+ *
+ *   g = grad_scale * g                                (maximize: -grad_scale)
+ *   g = min(max(g, -max_grad_value), max_grad_value)  (a NaN stays one)
+ *   g = g + weight_decay * p                          (unless decoupled)
+ *   g = g + l1 * sign(p)                              (unless proximal)
+ *   p = p * (1 - lr * weight_decay) - lr * ...        the step's own formula; the factor only if decoupled
+ *   p = sign(p) * max(|p| - lr * l1, 0)               (proximal: Parikh and Boyd 2014)
+ *   e = e + (1 - ema_decay) * (p - e)                 (with ema_params)
+ *
+ * A step without clipping, L1 and average is plain: its formula takes the gradients as they are, with grad_scale and
+ * weight_decay. Any other goes block by block: finished gradients in a buffer, the formula, the parameters; all
+ * but the first pass over a block find it in cache.
+ *
+ * param p (n) in and out, grad g (n) in, ema_param e (n) in and out, which is 8 bytes per element in float32. */
+
+typedef struct {
+    TYPED(scale) weight_decay, gain;
+    real grad_scale, max_grad_value, l1, keep, threshold;
+    bool decays, plain;
+} TYPED(regularizer);
+
+INLINE TYPED(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
+{
+    return (TYPED(regularizer)){
+        .weight_decay = TYPED(make_scale)(a->weight_decay),
+        .gain = TYPED(make_scale)(1 - a->ema_decay),
+        .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
+        .max_grad_value = (real)a->max_grad_value,
+        .l1 = a->proximal ? 0 : TYPED(flush)((real)a->l1),
+        .keep = a->decoupled ? (real)(1 - lr * a->weight_decay) : 1,
+        .threshold = a->proximal ? (real)(lr * a->l1) : 0,
+        .decays = a->weight_decay != 0 && !a->decoupled,
+        .plain = a->max_grad_value == INFINITY && a->l1 == 0 && !a->ema_params,
+    };
+}
+
+/* What is left for the step's own formula. */
+INLINE TYPED(regularizer) TYPED(rest_of)(TYPED(regularizer) r)
+{
+    if (!r.plain) {
+        r.grad_scale = 1;
+        r.decays = false;
+    }
+    return r;
+}
+
+/* The block of a part that begins `done` elements after its first one: all that is left, in a plain step. */
+INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPED(regularizer) r)
+{
+    ptrdiff_t left = part.size - done;
+    return (tensor_part){part.index, part.begin + done, r.plain || left < REGULARIZE_BLOCK ? left : REGULARIZE_BLOCK};
+}
+
+/* A block's gradients, finished in `buffer`; in a plain step as they are. */
+INLINE const real *TYPED(regularize_grads)(const step_args *a, tensor_part block, TYPED(regularizer) r,
+                                           real *restrict buffer)
+{
+    const real *restrict g = TYPED(array_from)(a->grads, block), *restrict p = TYPED(array_from)(a->params, block);
+    if (r.plain)
+        return g;
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < block.size; i++) {
+        real u = r.grad_scale * g[i];
+        u = u > r.max_grad_value ? r.max_grad_value : u;
+        buffer[i] = u < -r.max_grad_value ? -r.max_grad_value : u;
+    }
+    if (r.decays) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < block.size; i++)
+            buffer[i] += TYPED(scaled)(r.weight_decay, p[i]);
+    }
+    if (r.l1 > 0) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < block.size; i++)
+            buffer[i] = ABS(p[i]) > 0 ? buffer[i] + COPYSIGN(r.l1, p[i]) : buffer[i];
+    }
+    return buffer;
+}
+
+INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, TYPED(scale) gain)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        e[i] = TYPED(flush)(e[i] + TYPED(scaled)(gain, p[i] - e[i]));
+}
+
+INLINE void TYPED(regularize_params)(const step_args *a, tensor_part block, TYPED(regularizer) r)
+{
+    real *restrict p = TYPED(array_from)(a->params, block), *restrict e = TYPED(array_from)(a->ema_params, block);
+    if (r.threshold > 0) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < block.size; i++) {
+            real rest = ABS(p[i]) - r.threshold;
+            p[i] = rest < REAL_TINY ? 0 : COPYSIGN(rest, p[i]);
+        }
+    }
+    if (e)
+        TYPED(average)(e, p, block.size, r.gain);
+}
