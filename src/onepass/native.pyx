@@ -46,6 +46,7 @@ cdef enum:
     DRAW_COST = 250  # a mask; of one random bit an element, for p = 0.5:
     HALF_DRAW_COST = 50
     MASK_COST = 130
+    CHANNEL_MASK_COST = 250
     BIAS_RELU_COST = 180
     MOMENTS_COST = 180  # and normalising as much
     SIGMOID_COST = 900
@@ -59,7 +60,7 @@ _COSTS = {
     "sgd_step": SGD_COST, "rmsprop_step": RMSPROP_COST, "adam_step": ADAM_COST,
     "adagrad_step": ADAGRAD_COST, "max_norm": MAX_NORM_COST, "grad_norm": GRAD_NORM_COST,
     "dropout_forward": MASK_COST + HALF_DRAW_COST, "dropout_backward": MASK_COST,
-    "channel_dropout_forward": MASK_COST, "channel_dropout_backward": MASK_COST,
+    "channel_dropout_forward": CHANNEL_MASK_COST, "channel_dropout_backward": CHANNEL_MASK_COST,
     "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
     "batch_norm_forward": MOMENTS_COST, "batch_norm_inference": MOMENTS_COST, "batch_norm_backward": MOMENTS_COST,
     "batch_norm_relu_dropout_forward": HALF_DRAW_COST, "batch_norm_relu_dropout_backward": MOMENTS_COST,

@@ -7,8 +7,8 @@ class Sequential(Module):
 
     A layer remembers one input, so the same object cannot stand in two places of a net.
 
-    BatchNorm, ReLU and Dropout that stand together, or two of them, are run as one kernel, and so the bias of
-    a Linear, ReLU and Dropout; the results are, bit for bit, those of one after the other. After that a
+    BatchNorm, ReLU and inverted Dropout that stand together, or two of them, are run as one kernel, and so the bias
+    of a Linear, ReLU and inverted Dropout; the results are, bit for bit, those of one after the other. After that a
     single layer's own `backward` may lack what it needs, and raises RuntimeError.
 
     >>> import numpy as np
