@@ -157,7 +157,7 @@ DEFAULTS = {
     "momentum": None, "batch_size": 128, "epochs": 20, "kernels": native, "accumulate": 1, "schedule": "linear",
     "validation": None, "patience": None, "checkpoint": None, "resume": False, "max_grad_norm": None, "rng": 0,
 }
-FIT_OPTIONS = ("batch_size", "epochs", "accumulate", "schedule", "validation", "patience", "checkpoint", "resume", "rng")
+FIT_OPTIONS = (*cli.FIT_OPTIONS, "rng")
 
 
 @pytest.mark.parametrize("argv, changes", [

@@ -1,3 +1,4 @@
+import contextlib
 import math
 from dataclasses import asdict
 
@@ -202,6 +203,48 @@ def test_early_stopping_restores_the_best_epoch(monitor, seed):
     assert history.best == best + 1 and shown(net) == states[best] != states[-1]
 
 
+class Averaging:
+    """The least of an optimizer with moving averages of the parameters."""
+
+    def __init__(self, params):
+        self.param_groups = [{"params": params, "lr": 0.05, "ema_decay": 0.5}]
+        self.average = [param.copy() for param in params]
+
+    def step(self, grads):
+        for param, grad, mean in zip(self.param_groups[0]["params"], grads, self.average):
+            param -= grad.dtype.type(0.5) * grad
+            mean += (param - mean) / 2
+
+    @contextlib.contextmanager
+    def averaged(self):
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def swap(self):
+        for param, mean in zip(self.param_groups[0]["params"], self.average):
+            param[...], mean[...] = mean.copy(), param.copy()
+
+
+def test_averages_are_validated_and_restored_with_the_parameters_they_are_of():
+    states, scores = [], []
+
+    def look(epoch):
+        states.append((shown(net), str(optimizer.average)))
+        with optimizer.averaged():
+            scores.append(evaluate(net, *arguments["validation"]))
+
+    net, _, arguments = noisy(monitor="score", patience=5, on_epoch=look)
+    optimizer = arguments["optimizer"] = Averaging(net.parameters())
+    arguments["validation"] = arguments["x"][:20], arguments["y"][:20]
+    history = fit(**arguments, epochs=100)
+    assert [epoch.validation_score for epoch in history] == scores and len(set(scores)) > 1
+    assert (shown(net), str(optimizer.average)) == states[int(np.argmax(scores))] != states[-1]
+    assert states[0][0] != states[0][1]
+
+
 def test_small_improvements_do_not_count():
     *_, arguments = noisy(patience=3, min_delta=1e9)
     history = fit(**arguments, epochs=100)
@@ -346,6 +389,17 @@ def test_skipped_steps_are_counted():
     net = nn.Sequential(nn.Linear(3, 2, rng=0))
     history = fit(net, nn.CrossEntropyLoss(), Skipping(net.parameters()), *labels(), epochs=2, batch_size=10, rng=0)
     assert [epoch.skipped_steps for epoch in history] == [1, 1]
+
+
+def test_steps_with_gradients_that_are_not_finite_are_skipped():
+    x, y = labels()
+    x[7, 1] = np.inf
+    net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    optimizer = optim.Adam(net.parameters(), skip_nonfinite=True)
+    with np.errstate(invalid="ignore"):
+        history = fit(net, nn.CrossEntropyLoss(), optimizer, x, y, epochs=3, batch_size=10, rng=0)
+    assert [epoch.skipped_steps for epoch in history] == [1, 1, 1] and optimizer.skipped_steps == 3
+    assert all(np.isfinite(param).all() for param in net.parameters())
 
 
 def test_no_epochs():

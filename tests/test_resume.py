@@ -32,7 +32,7 @@ SCHEDULERS = {
 
 
 def training(make="adam", schedule="linear", seed=0, **options):
-    """Net, optimizer and a function of the arguments of `fit` that are left; those of two seeds have nothing in common."""
+    """Net, optimizer and a function of the arguments of `fit` that are left; two seeds have nothing in common."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((90, 5), dtype=np.float32)
     y = (x[:, 0] + rng.standard_normal(90) > 0).astype(np.int64)

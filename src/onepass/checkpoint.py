@@ -44,8 +44,9 @@ def save_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None,
 def load_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None):
     """Set the given parts to what `save_checkpoint` wrote, and return its `about`.
 
-    CheckpointError, a ValueError, for a broken or foreign file, and for one that lacks a part or belongs to another net,
-    optimizer, scheduler or kind of generator; then no part is modified. FileNotFoundError if there is none.
+    CheckpointError, a ValueError, for a broken or foreign file, and for one that lacks a part or belongs to
+    another net, optimizer, scheduler or kind of generator; then no part is modified. FileNotFoundError if there is
+    none.
     """
     with open(path, "rb") as file:
         try:
