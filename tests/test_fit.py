@@ -40,6 +40,19 @@ class WeightedSquares:
         return self.grad
 
 
+class WeightedClasses(WeightedSquares):
+    """The squared distance from the label, with weights of the classes."""
+
+    def __init__(self, weight):
+        super().__init__("mean")
+        self.weight = np.array(weight)
+
+    def forward(self, prediction, target, sample_weight=None):
+        assert self.weight[target].all()
+        weight = self.weight[target] * (1 if sample_weight is None else sample_weight)
+        return super().forward(prediction, np.stack([target, target], axis=1), weight)
+
+
 def labels(n=40, seed=0):
     """Rows whose first column is their number, and labels of which one in four is 1."""
     x = np.random.default_rng(seed).standard_normal((n, 3), dtype=np.float32)
@@ -123,6 +136,36 @@ def test_accumulated_batches_are_one_big_batch(reduction, weighted, accumulate):
     for mine, other in zip(*params):
         # Sums of 22 numbers of order 1 in another order, in 3 to 18 steps.
         np.testing.assert_allclose(mine, other, rtol=0, atol=18 * 22 * np.finfo(np.float64).eps)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulated_batches_weigh_their_classes(weighted):
+    """As above; and what has no weight is left out."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 3)), np.arange(30) % 3
+    weight = 1 + rng.random(30) if weighted else None
+    seen = []
+    for options in ({"batch_size": 4, "accumulate": 3}, {"batch_size": 12}):
+        net = nn.Sequential(nn.Linear(3, 2, dtype=np.float64, rng=0))
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+        history = fit(net, WeightedClasses([0.5, 0.0, 3.0]), optimizer, x, y, sample_weight=weight, epochs=3, rng=0,
+                      validation=(x, y), **options)
+        losses = [(epoch.loss, epoch.validation_loss) for epoch in history]
+        seen.append([*net.parameters(), np.array(losses)])
+    for mine, other in zip(*seen):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=18 * 22 * np.finfo(np.float64).eps)
+    kept = y != 1
+    distance = np.square(net(x) - y[:, None]).sum(axis=1)
+    # A weighted mean of 20 numbers, in another order.
+    expected = np.average(distance[kept], weights=np.array([0.5, 0.0, 3.0])[y[kept]])
+    assert losses[-1][1] == pytest.approx(expected, rel=20 * np.finfo(np.float64).eps)
+
+
+def test_classes_without_any_weight():
+    x, y = labels()
+    net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    with pytest.raises(ValueError, match="weights of the classes that there are must not all be 0"):
+        fit(net, WeightedClasses([0.0, 0.0, 1.0]), optim.SGD(net.parameters()), x, y, epochs=1, batch_size=8)
 
 
 def test_accumulation_in_float32_sets_off_no_batch():
@@ -454,7 +497,7 @@ def test_bad_arguments_change_nothing(options, error, fault):
 
 def test_rows_of_quantities_are_split_by_their_first_column():
     y = np.random.default_rng(0).standard_normal((100, 2))
-    kept, aside = Rows(np.arange(100.0)[:, None], y).split(0.1, np.random.default_rng(0))
+    kept, aside = Rows(None, np.arange(100.0)[:, None], y).split(0.1, np.random.default_rng(0))
     assert (len(kept), len(aside)) == (90, 10)
     # One of every ten in sorted order.
     order = np.argsort(np.argsort(y[:, 0]))[aside.x[:, 0].astype(int)]

@@ -1,5 +1,6 @@
 """One pass over the training rows: batches, gradients of several added up, steps of the optimizer."""
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -29,32 +30,41 @@ class Epoch:
 
 
 class Rows:
-    """Inputs x, targets y and weights (None if all count alike) of some rows; `rows[numbers]` is those alone.
+    """Inputs x, targets y and sample weights (or None) of rows to be trained on; `rows[numbers]` is some of them.
 
-    ValueError for weights of another shape, or that are negative, not finite or all 0.
+    loss : its `reduction` and `weight` of the classes, if it has such, say what a mean is over
+
+    Rows that weigh 0 are left out. ValueError for weights of another shape, or that are negative, not finite or
+    all 0.
     """
 
-    def __init__(self, x, y, weight=None):
+    def __init__(self, loss, x, y, weight=None):
         if len(x) != len(y):
             raise ValueError(f"x and y must have the same number of rows, had {len(x)} and {len(y)}")
-        self.x, self.y, self.weight = x, y, None
+        self.takes_mean = getattr(loss, "reduction", "mean") == "mean"
+        self.x, self.y, self.weight, self.share = x, y, None, None
         if weight is not None:
-            weight = np.asarray(weight, x.dtype)
-            if weight.shape != (len(y),):
-                raise ValueError(f"sample_weight must have shape ({len(y)},), had {weight.shape}")
-            if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+            self.weight = self.share = np.asarray(weight, np.float64)
+            if self.weight.shape != (len(y),):
+                raise ValueError(f"sample_weight must have shape ({len(y)},), had {self.weight.shape}")
+            if not (np.isfinite(self.weight).all() and (self.weight >= 0).all() and self.weight.any()):
                 raise ValueError("sample_weight must be finite, >= 0 and not all 0")
-            used = np.flatnonzero(weight)
-            if len(used) < len(weight):
-                self.x, self.y, weight = x[used], y[used], weight[used]
-            self.weight = weight
+        classes = getattr(loss, "weight", None)
+        if classes is not None and y.dtype.kind in "iu" and len(y) and 0 <= y.min() and y.max() < len(classes):
+            self.share = classes[y] * (1.0 if weight is None else self.weight)
+            if not self.share.any():
+                raise ValueError("the weights of the classes that there are must not all be 0")
+        if self.share is not None and not self.share.all():
+            vars(self).update(vars(self[np.flatnonzero(self.share)]))
 
     def __len__(self):
         return len(self.y)
 
     def __getitem__(self, rows):
-        part = Rows(self.x[rows], self.y[rows])
-        part.weight = None if self.weight is None else self.weight[rows]
+        part = copy.copy(self)
+        for name in ("x", "y", "weight", "share"):
+            array = getattr(self, name)
+            setattr(part, name, None if array is None else array[rows])
         return part
 
     def split(self, share, rng):
@@ -63,17 +73,13 @@ class Rows:
         return self[kept], self[aside]
 
     def total(self, rows=slice(None)):
-        """The number of (these) rows, or the sum of their weights: what a mean is over."""
-        return len(self.y[rows]) if self.weight is None else float(self.weight[rows].sum(dtype=np.float64))
+        """What the mean over (these) rows divides by: their number, or the sum of their weights."""
+        return len(self.y[rows]) if self.share is None else float(self.share[rows].sum(dtype=np.float64))
 
     def loss_sum(self, loss, output):
         """The loss, summed over these rows; `loss.backward()` gives the gradient of what it returned itself."""
         value = loss.forward(output, self.y, *([] if self.weight is None else [self.weight]))
-        return float(value) * (self.total() if _takes_mean(loss) else 1)
-
-
-def _takes_mean(loss):
-    return getattr(loss, "reduction", "mean") == "mean"
+        return float(value) * (self.total() if self.takes_mean else 1)
 
 
 def _add_gradients(net, loss, rows, total, accumulate):
@@ -84,7 +90,7 @@ def _add_gradients(net, loss, rows, total, accumulate):
     output = net.forward(rows.x)
     value = rows.loss_sum(loss, output)
     grad = loss.backward()
-    share = rows.total() / total if _takes_mean(loss) else 1
+    share = rows.total() / total if rows.takes_mean else 1
     if share != 1:
         grad *= grad.dtype.type(share)
     backward_parameters(net, grad, accumulate)
@@ -106,9 +112,9 @@ def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate
     start = time.perf_counter()
     net.train()
     seen, weight, losses, errors, variance = 0, 0.0, 0.0, 0.0, spread(rows.y)
-    for first in range(0, len(batches), accumulate):
-        together = batches[first : first + accumulate]
-        schedule.before_step(epoch.number - 1 + first / len(batches))
+    steps = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
+    for step, together in enumerate(steps):
+        schedule.before_step(epoch.number - 1 + step / len(steps))
         total = sum(rows.total(numbers) for numbers in together)
         for i, numbers in enumerate(together):
             batch = rows[numbers]
@@ -120,7 +126,8 @@ def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate
                 schedule.after_step()
             seen, weight, losses = seen + len(batch), weight + batch.total(), losses + value
             errors += error_sum(output, batch.y)
-            epoch.batch, epoch.loss, epoch.score = first + i + 1, losses / weight, 1 - errors / seen / variance
+            epoch.loss, epoch.score = losses / weight, 1 - errors / seen / variance
+            epoch.batch += 1
             epoch.seconds = time.perf_counter() - start
             if on_batch and on_batch(epoch):
                 return False

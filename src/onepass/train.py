@@ -45,14 +45,15 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     y : integer labels (rows,), or float targets (rows, outputs)
     rng : seed, numpy.random.Generator to draw one from, or None for a fresh one. The order of the rows in an epoch
         depends on the seed and the epoch's number alone.
-    sample_weight : numbers >= 0 (rows,), handed to the loss; rows of weight 0 take no part at all
+    sample_weight : numbers >= 0 (rows,), handed to the loss; rows that weigh 0, be it by the weight that the loss
+        gives their class, take no part at all
     validation : rows that are not trained on but evaluated after each epoch: (x, y), (x, y, sample_weight), or
         a share of the rows to set aside, which the seed chooses (see `onepass.data.split_rows`)
     patience : stop when so many epochs in a row have not been better in validation than the best before by more
         than `min_delta`; however training ended, the net (parameters and buffers) is then set back to its best epoch
     monitor : what decides which is best: "loss" or "score"
-    accumulate : add up the gradients of so many batches for each step of the optimizer, weighted by rows (by
-        `sample_weight` if given), so that the step is that of their rows together but for batch norm's
+    accumulate : add up the gradients of so many batches for each step of the optimizer, weighted by rows (by their
+        weights if they have such), so that the step is that of their rows together but for batch norm's
         statistics; the last step of an epoch has what remains
     schedule : "linear": every learning rate falls from what it is to 0 at the end of training; "cosine": the same as
         half a cosine (Loshchilov and Hutter 2017); "constant"; they leave the optimizer's rates as they found
@@ -94,7 +95,7 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     history, seed, best = History(), _seed(rng), None
     if resume:
         history, seed, schedule.rates, best = _read(checkpoint)
-    rows, held_out = _split(Rows(x, y, sample_weight), validation, seed)
+    rows, held_out = _split(loss, Rows(loss, x, y, sample_weight), validation, seed)
     if resume:
         load_checkpoint(checkpoint, **parts)
     if stopping:
@@ -184,7 +185,7 @@ def _read(path):
         raise CheckpointError(f"{path} is a checkpoint, but not one of fit") from error
 
 
-def _split(rows, validation, seed):
+def _split(loss, rows, validation, seed):
     """The rows to train on, and those to validate with or None."""
     if validation is None:
         return rows, None
@@ -192,7 +193,7 @@ def _split(rows, validation, seed):
         if len(validation) not in (2, 3):
             raise ValueError("validation must be a share, (x, y) or (x, y, sample_weight), "
                              f"had {len(validation)} items")
-        return rows, Rows(*validation)
+        return rows, Rows(loss, *validation)
     share = number("validation", validation, below=1, positive=True)
     return rows.split(share, np.random.default_rng([seed, 0]))
 
