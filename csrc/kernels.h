@@ -146,7 +146,13 @@ typedef struct {
     const void *prediction, *target; /* (rows, classes), and the same or int64 labels (rows) */
     void *grad;                      /* (rows, classes) */
     double *partial;                 /* (blocks), and at least 1 */
-    bool mean;
+    double divisor;                  /* for the mean: what all rows weigh together; for the sum: 1 */
+    const void *weight;              /* (weights), of the classes, the last axis of element-wise losses; or NULL */
+    ptrdiff_t weights;
+    double weight_sum;         /* of the classes, each 1 if weight is NULL */
+    const void *sample_weight; /* (rows / sample_size), or NULL */
+    ptrdiff_t sample_size;     /* rows that have one weight together; 1 with labels */
+    double label_smoothing, delta;
 } loss_args;
 
 enum { SIGMOID, TANH };
@@ -195,7 +201,8 @@ typedef struct {
     /* by blocks of rows, by channels */
     kernel *bias_relu_dropout_backward[TYPES], *bias_relu_dropout_merge_sums[TYPES];
     /* by blocks of rows; the value of the blocks, as one part */
-    kernel *cross_entropy[TYPES], *mse[TYPES], *bce_with_logits[TYPES], *count_outside[TYPES];
+    kernel *cross_entropy[TYPES], *mse[TYPES], *huber[TYPES], *bce_with_logits[TYPES];
+    kernel *count_outside[TYPES], *sum_weights[TYPES];
     kernel *loss_value;
     /* by blocks of rows, by channels */
     kernel *activation_row_sums[TYPES], *activation_merge_sums[TYPES];

@@ -54,9 +54,20 @@ def arguments_of(case, size, dtype, special=False):
             sprinkle(array, rng)
         if case.kernel == "bce_with_logits":
             np.clip(arguments["target"], 0, 1, out=arguments["target"])
+        if case in LOSSES:
+            make_weights(arguments)
     if "out" in arguments:
         arguments["out"].fill(np.nan)
     return arguments
+
+
+def make_weights(arguments):
+    """Keep 0 and what is tiny among a loss's weights, and put 1 in place of what would be refused."""
+    for name in ("weight", "pos_weight", "sample_weight"):
+        weight = arguments.get(name)
+        if weight is not None and weight.size:
+            weight[~((weight >= 0) & (weight <= 2))] = 1
+            weight[arguments["target"][:1] if name == "weight" else 0] = 1
 
 
 def flat(value):
@@ -227,17 +238,32 @@ def test_losses_are_close_to_their_references(kernels, case, dtype, size, specia
     """All terms of a value are positive, so that their relative error is the value's; their sums are in float64."""
     arguments = arguments_of(case, size, dtype, special)
     expected, actual = results_of(reference, case, arguments), results_of(kernels, case, arguments)
-    terms = arguments["target"].size
-    sums = terms * np.finfo(np.float64).eps
-    if case.kernel == "mse":
+    sums = arguments["target"].size * np.finfo(np.float64).eps
+    if case.kernel in ("mse", "huber"):
+        np.testing.assert_allclose(actual["value"], expected["value"], rtol=2 * sums)
+        if arguments["sample_weight"] is not None:  # the share of a mean comes from a sum of weights
+            np.testing.assert_allclose(actual["out"], expected["out"], rtol=sums + 2 * np.finfo(dtype).eps,
+                                       atol=np.finfo(dtype).tiny)
+            arguments["mean"] = False
+            expected, actual = results_of(reference, case, arguments), results_of(kernels, case, arguments)
         assert_same_bits([actual["out"]], [expected["out"]], case.name)
-        np.testing.assert_allclose(actual["value"], expected["value"], rtol=sums)
         return
     # exp and log of NumPy are within 4 ulp (its own promise), ours within 2, and an ulp is at most eps of the
-    # number; a loss and a gradient take three of them, and a few roundings, of numbers that begin at 1.
-    error = 16 * np.finfo(dtype).eps
+    # number; a loss and a gradient take three of them, and a few roundings, of numbers that begin at 1, and as
+    # much with weights and smoothing.
+    error = (16 if case.options == "" else 32) * np.finfo(dtype).eps
     np.testing.assert_allclose(actual["value"], expected["value"], rtol=error + sums, atol=error)
-    np.testing.assert_allclose(actual["out"], expected["out"], rtol=0, atol=error / max(1, terms))
+    np.testing.assert_allclose(actual["out"], expected["out"], rtol=0, atol=error * largest_share(arguments))
+
+
+def largest_share(arguments):
+    """The most that an element or row counts in the mean: its weights, the largest there are, over the sum of all."""
+    target, one = arguments["target"], np.ones(1)
+    weights = [arguments.get(name) for name in ("weight", "pos_weight", "sample_weight")]
+    v, p, w = (one if weight is None else weight.astype(np.float64) for weight in weights)
+    w = np.broadcast_to(w.reshape(-1, *[1] * (target.ndim - 1)), target.shape)
+    total = (v[target] * w if len(v) > 1 else w).sum()
+    return v.max() * max(1, p.max()) * w.max() / total if target.size else 1
 
 
 @each(ACTIVATIONS)

@@ -22,8 +22,11 @@
 #include "batch_norm_rows.h"
 
 #include "sum.h"
+#include "loss_weights.h"
+#include "element_loss.h"
 #include "bce_with_logits.h"
 #include "cross_entropy.h"
+#include "huber.h"
 #include "mse.h"
 
 #include "activation.h"

@@ -1,10 +1,13 @@
-/* cross_entropy: softmax cross-entropy with integer labels t.
+/* cross_entropy: softmax cross-entropy with integer labels t, smoothed by s, of rows that weigh w.
  *
- *   value      = sum or mean over rows of  log(sum_c exp(x_c - m)) - (x_t - m),  m = max_c x_c
- *   grad_c     = softmax_c share             share = 1, or 1 / N for the mean
- *   grad_t    -= share
+ *   l_c     = log(sum_c exp(x_c - m)) - (x_c - m),  m = max_c x_c
+ *   value   = sum or mean over rows of  hit l_t + even sum_c v_c l_c
+ *   hit     = (1 - s) w v_t                 even = s w / C
+ *   grad_c  = ((hit + even sum_c v_c) softmax_c - even v_c - [c = t] hit) / divisor
+ *   divisor = 1, or the sum of w v_t over the rows for the mean
  *
- * x prediction (N, C), t target (N) in, grad (N, C) out. Bytes per element in float32: 8. */
+ * x prediction (N, C), t target (N), v weight (C) or 1, w sample_weight (N) or 1 in, grad (N, C) out. Bytes per
+ * element in float32: 8. A row that weighs nothing counts for nothing, NaN and infinity too. */
 
 /* For n >= LANES. */
 INLINE real TYPED(row_max)(const real *restrict x, ptrdiff_t n)
@@ -23,13 +26,30 @@ INLINE real TYPED(row_max)(const real *restrict x, ptrdiff_t n)
     return lane[0];
 }
 
-/* What a block of n rows comes to: y = exp(x - m), its sum `total` and `chosen` = x_t - m of each row. */
-INLINE void TYPED(exp_rows)(const real *restrict x, const int64_t *restrict target, ptrdiff_t n, ptrdiff_t classes,
-                            real *restrict y, real *restrict total, real *restrict chosen)
+/* sum_c v_c (x_c - most); what weighs nothing may be infinite. `scratch` has room for n numbers. */
+INLINE real TYPED(even_logits)(const real *restrict x, const real *restrict weight, real most, ptrdiff_t n,
+                               real *restrict scratch)
 {
+    if (weight)
+        for (ptrdiff_t c = 0; c < n; c++)
+            scratch[c] = weight[c] == 0 ? 0 : weight[c] * (x[c] - most);
+    else
+        for (ptrdiff_t c = 0; c < n; c++)
+            scratch[c] = x[c] - most;
+    return (real)TYPED(sum)(scratch, n);
+}
+
+/* What a block of n rows comes to: y = exp(x - m), its sum `total`, `chosen` = x_t - m and, unless that is NULL,
+ * `even` = sum_c v_c (x_c - m) of each row. */
+INLINE void TYPED(exp_rows)(const loss_args *a, const real *restrict x, const int64_t *restrict target, ptrdiff_t n,
+                            real *restrict y, real *restrict total, real *restrict chosen, real *restrict even)
+{
+    ptrdiff_t classes = a->classes;
     for (ptrdiff_t r = 0; r < n; r++) {
         real most = TYPED(row_max)(x + r * classes, classes);
         chosen[r] = x[r * classes + target[r]] - most;
+        if (even)
+            even[r] = TYPED(even_logits)(x + r * classes, a->weight, most, classes, y + r * classes);
         for (ptrdiff_t c = 0; c < classes; c++)
             y[r * classes + c] = TYPED(exp)(x[r * classes + c] - most);
         total[r] = (real)TYPED(sum)(y + r * classes, classes);
@@ -37,9 +57,24 @@ INLINE void TYPED(exp_rows)(const real *restrict x, const int64_t *restrict targ
 }
 
 /* The same of short rows, with y as (classes, n): loops over rows are long. */
-INLINE void TYPED(exp_columns)(const real *restrict x, const int64_t *restrict target, ptrdiff_t n, ptrdiff_t classes,
-                               real *restrict y, real *restrict total, real *restrict chosen)
+INLINE void TYPED(even_columns)(const real *restrict y, const real *restrict most, const real *restrict weight,
+                                ptrdiff_t n, ptrdiff_t classes, real *restrict even)
 {
+    double sum[LOSS_BLOCK_ROWS] = {0};
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        real v = weight ? weight[c] : 1;
+        if (v != 0)
+            for (ptrdiff_t r = 0; r < n; r++)
+                sum[r] += (double)(v * (y[c * n + r] - most[r]));
+    }
+    for (ptrdiff_t r = 0; r < n; r++)
+        even[r] = (real)sum[r];
+}
+
+INLINE void TYPED(exp_columns)(const loss_args *a, const real *restrict x, const int64_t *restrict target, ptrdiff_t n,
+                               real *restrict y, real *restrict total, real *restrict chosen, real *restrict even)
+{
+    ptrdiff_t classes = a->classes;
     real most[LOSS_BLOCK_ROWS];
     double sum[LOSS_BLOCK_ROWS] = {0};
     for (ptrdiff_t c = 0; c < classes; c++)
@@ -51,6 +86,8 @@ INLINE void TYPED(exp_columns)(const real *restrict x, const int64_t *restrict t
             most[r] = y[c * n + r] > most[r] ? y[c * n + r] : most[r];
     for (ptrdiff_t r = 0; r < n; r++)
         chosen[r] = y[target[r] * n + r] - most[r];
+    if (even)
+        TYPED(even_columns)(y, most, a->weight, n, classes, even);
     for (ptrdiff_t c = 0; c < classes; c++)
         for (ptrdiff_t r = 0; r < n; r++) {
             y[c * n + r] = TYPED(exp)(y[c * n + r] - most[r]);
@@ -60,27 +97,75 @@ INLINE void TYPED(exp_columns)(const real *restrict x, const int64_t *restrict t
         total[r] = (real)sum[r];
 }
 
+/* Of n rows from `first` on: hit, even and their sum over the classes as shares of the mean, and the terms of the
+ * value from l_t, weighed. What weighs nothing may be infinite. */
+INLINE void TYPED(weigh_rows)(const loss_args *a, ptrdiff_t first, ptrdiff_t n, const real *restrict log_total,
+                              const real *restrict even_logits, real *restrict term, real *restrict hit,
+                              real *restrict even, real *restrict whole)
+{
+    const real *weight = a->sample_weight;
+    double share = 1 / a->divisor, stay = 1 - a->label_smoothing, each = a->label_smoothing / (double)a->classes;
+    real weight_sum = (real)a->weight_sum;
+    TYPED(row_weights)(a, first, n, hit);
+    for (ptrdiff_t r = 0; r < n; r++) {
+        hit[r] = (real)(stay * (double)hit[r]);
+        term[r] = hit[r] == 0 ? 0 : hit[r] * term[r];
+        whole[r] = hit[r] = (real)((double)hit[r] * share);
+    }
+    if (each > 0)
+        for (ptrdiff_t r = 0; r < n; r++) {
+            even[r] = (real)(each * (weight ? (double)weight[first + r] : 1));
+            term[r] += even[r] == 0 ? 0 : even[r] * (weight_sum * log_total[r] - even_logits[r]);
+            even[r] = (real)((double)even[r] * share);
+            whole[r] += even[r] * weight_sum;
+        }
+}
+
+/* grad -= even v_c in n rows, and 0 in those that weigh nothing. */
+INLINE void TYPED(weigh_grad)(const loss_args *a, ptrdiff_t n, const real *restrict even, const real *restrict whole,
+                              real *restrict grad)
+{
+    const real *weight = a->weight;
+    ptrdiff_t classes = a->classes;
+    for (ptrdiff_t r = 0; r < n; r++, grad += classes) {
+        if (whole[r] == 0)
+            memset(grad, 0, (size_t)classes * sizeof *grad);
+        else if (a->label_smoothing > 0 && weight)
+            for (ptrdiff_t c = 0; c < classes; c++)
+                grad[c] -= even[r] * weight[c];
+        else if (a->label_smoothing > 0)
+            for (ptrdiff_t c = 0; c < classes; c++)
+                grad[c] -= even[r];
+    }
+}
+
 /* By blocks of rows. */
 static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const loss_args *a = args;
     ptrdiff_t classes = a->classes;
-    real share = (real)loss_share(a, 1), y[LOSS_BLOCK], total[LOSS_BLOCK_ROWS], term[LOSS_BLOCK_ROWS];
+    bool columns = classes<LANES, smooth = a->label_smoothing> 0, weighed = smooth || a->weight || a->sample_weight;
+    real share = (real)(1 / a->divisor), y[LOSS_BLOCK], total[LOSS_BLOCK_ROWS], term[LOSS_BLOCK_ROWS];
+    real log_total[LOSS_BLOCK_ROWS], even_logits[LOSS_BLOCK_ROWS];
+    real hit[LOSS_BLOCK_ROWS], even[LOSS_BLOCK_ROWS], whole[LOSS_BLOCK_ROWS];
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
         const real *x = (const real *)a->prediction + first * classes;
         const int64_t *target = (const int64_t *)a->target + first;
         real *restrict grad = (real *)a->grad + first * classes;
-        bool columns = classes < LANES;
         if (columns)
-            TYPED(exp_columns)(x, target, n, classes, y, total, term);
+            TYPED(exp_columns)(a, x, target, n, y, total, term, smooth ? even_logits : NULL);
         else
-            TYPED(exp_rows)(x, target, n, classes, grad, total, term);
-        for (ptrdiff_t r = 0; r < n; r++)
-            term[r] = TYPED(log)(total[r]) - term[r];
+            TYPED(exp_rows)(a, x, target, n, grad, total, term, smooth ? even_logits : NULL);
+        for (ptrdiff_t r = 0; r < n; r++) {
+            log_total[r] = TYPED(log)(total[r]);
+            term[r] = log_total[r] - term[r];
+        }
+        if (weighed)
+            TYPED(weigh_rows)(a, first, n, log_total, even_logits, term, hit, even, whole);
         a->partial[block] = TYPED(sum)(term, n);
         for (ptrdiff_t r = 0; r < n; r++)
-            total[r] = share / total[r];
+            total[r] = (weighed ? whole[r] : share) / total[r];
         if (columns)
             for (ptrdiff_t c = 0; c < classes; c++)
                 for (ptrdiff_t r = 0; r < n; r++)
@@ -89,7 +174,9 @@ static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t en
             for (ptrdiff_t r = 0; r < n; r++)
                 for (ptrdiff_t c = 0; c < classes; c++)
                     grad[r * classes + c] *= total[r];
+        if (weighed)
+            TYPED(weigh_grad)(a, n, even, whole, grad);
         for (ptrdiff_t r = 0; r < n; r++)
-            grad[r * classes + target[r]] -= share;
+            grad[r * classes + target[r]] -= weighed ? hit[r] : share;
     }
 }

@@ -9,20 +9,14 @@ INLINE ptrdiff_t loss_block_end(const loss_args *a, ptrdiff_t block)
     return end < a->rows ? end : a->rows;
 }
 
-/* `of`, or its share in a mean over all rows. */
-INLINE double loss_share(const loss_args *a, double of)
-{
-    return a->mean && a->rows > 0 ? of / (double)a->rows : of;
-}
-
-/* In one part: partial[0] = the sum of the blocks, or the mean over the rows, NaN if there are none. */
+/* In one part: partial[0] = the sum of the blocks, divided; NaN for the mean of no rows. */
 static void loss_value(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const loss_args *a = args;
     double sum = 0;
     for (ptrdiff_t block = 0; block * a->block_rows < a->rows; block++)
         sum += a->partial[block];
-    a->partial[begin] = a->mean ? sum / (double)a->rows : sum;
+    a->partial[begin] = sum / a->divisor;
     (void)end;
 }
 

@@ -110,7 +110,13 @@ cdef extern from "kernels.h" nogil:
         const void *target
         void *grad
         double *partial
-        bint mean
+        double divisor
+        const void *weight
+        ptrdiff_t weights
+        double weight_sum
+        const void *sample_weight
+        ptrdiff_t sample_size
+        double label_smoothing, delta
     int SIGMOID, TANH, ACTIVATION_BLOCK_ROWS
     ctypedef struct activation_args:
         ptrdiff_t rows, channels
@@ -158,8 +164,10 @@ cdef extern from "kernels.h" nogil:
         kernel *batch_norm_grad_rows[2]
         kernel *cross_entropy[2]
         kernel *mse[2]
+        kernel *huber[2]
         kernel *bce_with_logits[2]
         kernel *count_outside[2]
+        kernel *sum_weights[2]
         kernel *loss_value
         kernel *activation_forward[2]
         kernel *activation_backward[2]

@@ -201,11 +201,29 @@ def batch_norm_relu_dropout_backward(
     out: Array | None = None,
 ) -> Array: ...
 def cross_entropy(
-    prediction: Array, target: NDArray[np.int64], *, mean: bool, out: Array | None = None
+    prediction: Array,
+    target: NDArray[np.int64],
+    weight: Array | None,
+    sample_weight: Array | None,
+    *,
+    mean: bool,
+    label_smoothing: float,
+    out: Array | None = None,
 ) -> tuple[float, Array]: ...
-def mse(prediction: Array, target: Array, *, mean: bool, out: Array | None = None) -> tuple[float, Array]: ...
+def mse(
+    prediction: Array, target: Array, sample_weight: Array | None, *, mean: bool, out: Array | None = None
+) -> tuple[float, Array]: ...
+def huber(
+    prediction: Array, target: Array, sample_weight: Array | None, *, mean: bool, delta: float, out: Array | None = None
+) -> tuple[float, Array]: ...
 def bce_with_logits(
-    prediction: Array, target: Array, *, mean: bool, out: Array | None = None
+    prediction: Array,
+    target: Array,
+    pos_weight: Array | None,
+    sample_weight: Array | None,
+    *,
+    mean: bool,
+    out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def activation_forward(
     x: Array, bias: Array | None, *, function: str, out: Array | None = None

@@ -11,7 +11,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport INT64_MAX, INTPTR_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from .kernels cimport *
 
@@ -53,6 +53,7 @@ cdef enum:
     GRADIENT_COST = 240
     CROSS_ENTROPY_COST = 1200
     MSE_COST = 230
+    HUBER_COST = 300
     BCE_COST = 1800
     STREAM_COST = 100
 
@@ -65,7 +66,8 @@ _COSTS = {
     "batch_norm_forward": MOMENTS_COST, "batch_norm_inference": MOMENTS_COST, "batch_norm_backward": MOMENTS_COST,
     "batch_norm_relu_dropout_forward": HALF_DRAW_COST, "batch_norm_relu_dropout_backward": MOMENTS_COST,
     "activation_forward": SIGMOID_COST, "activation_backward": GRADIENT_COST,
-    "cross_entropy": CROSS_ENTROPY_COST, "mse": MSE_COST, "bce_with_logits": BCE_COST, "stream": STREAM_COST,
+    "cross_entropy": CROSS_ENTROPY_COST, "mse": MSE_COST, "huber": HUBER_COST,
+    "bce_with_logits": BCE_COST, "stream": STREAM_COST,
 }  # fmt: skip
 
 

@@ -218,6 +218,16 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
     print(k, names[2 * more + rows], type, hash);
 }
 
+static void run_loss(const kernels *k, kernel *const *both, int type, loss_args *a, uint64_t *hash)
+{
+    ptrdiff_t blocks = (a->rows - 1) / a->block_rows + 1;
+    both[type](a, 1, blocks);
+    both[type](a, 0, 1);
+    k->loss_value(a, 0, 1);
+    add(hash, a->partial, sizeof *a->partial);
+    add(hash, a->grad, (size_t)(a->rows * a->classes) * width(type));
+}
+
 static void losses(const kernels *k, int type, ptrdiff_t classes)
 {
     uint64_t hash = 14695981039346656037u;
@@ -228,20 +238,28 @@ static void losses(const kernels *k, int type, ptrdiff_t classes)
     for (ptrdiff_t i = 0; i < rows; i++)
         labels[i] = (int64_t)(fabs(draw()) * (double)classes);
     void *x = array(type, size, 0, 0), *t = array(type, size, 0, 1), *grad = array(type, size, 0, 0);
-    loss_args a = {rows, classes, 1 + 40 / classes, x, labels, grad, partial, true};
-    loss_args pairs = {size, 1, 70, x, t, grad, partial, false};
-    for (int which = 0; which < 3; which++) {
-        loss_args *args = which == 0 ? &a : &pairs;
-        ptrdiff_t blocks = (args->rows - 1) / args->block_rows + 1;
-        kernel *task = which == 0 ? k->cross_entropy[type] : which == 1 ? k->mse[type] : k->bce_with_logits[type];
-        task(args, 1, blocks);
-        task(args, 0, 1);
-        k->loss_value(args, 0, 1);
-        add(&hash, partial, sizeof *partial);
-        add(&hash, grad, (size_t)size * width(type));
+    void *v = array(type, classes, 0, 1), *w = array(type, size, 0, 1);
+    loss_args a = {rows, classes, 1 + 40 / classes, x, labels, grad, partial, (double)rows, .sample_size = 1};
+    loss_args pairs = {size, 1, 70, x, t, grad, partial, 1, .sample_size = 3, .delta = 0.5};
+    a.weight_sum = (double)classes;
+    for (int weighted = 0; weighted < 2; weighted++) {
+        run_loss(k, k->cross_entropy, type, &a, &hash);
+        a.label_smoothing = 0.1;
+        run_loss(k, k->cross_entropy, type, &a, &hash);
+        run_loss(k, k->mse, type, &pairs, &hash);
+        run_loss(k, k->huber, type, &pairs, &hash);
+        pairs.weight = weighted ? v : NULL;
+        run_loss(k, k->bce_with_logits, type, &pairs, &hash);
+        run_loss(k, k->sum_weights, type, &a, &hash);
+        a.label_smoothing = 0;
+        a.weight = v;
+        a.sample_weight = pairs.sample_weight = w;
+        pairs.weights = classes;
     }
     free(x);
     free(t);
+    free(v);
+    free(w);
     free(grad);
     print(k, classes == CHANNELS ? "losses_of_short_rows" : "losses_of_long_rows", type, hash);
 }

@@ -42,7 +42,7 @@ CACHE_LINE = 64  # bytes
 GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "max_norm": "optimizers", "relu": "fused",
           "batch_norm": "batch norm",
           "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses",
-          "bce_with_logits": "losses"}
+          "huber": "losses", "bce_with_logits": "losses"}
 
 
 @dataclass(frozen=True)
@@ -284,14 +284,21 @@ def _bias_relu_dropout_backward_arguments(size, dtype, rng, *, p):
     return {"grad_y": grad_y, "mask": mask, "p": p, "grad_bias": grad_bias, "out": np.empty_like(grad_y)}
 
 
-def _cross_entropy_arguments(size, dtype, rng):
+def _cross_entropy_arguments(size, dtype, rng, *, weighted=False, label_smoothing=0.0):
     x = rng.standard_normal(size if isinstance(size, tuple) else (-(-size // 10), 10), dtype=dtype)
-    return {"prediction": x, "target": rng.integers(0, x.shape[1], len(x)), "mean": True, "out": np.empty_like(x)}
+    n, classes = x.shape
+    weights = {name: 0.5 + rng.random(count, dtype=dtype) if weighted else None
+               for name, count in (("weight", classes), ("sample_weight", n))}
+    return {"prediction": x, "target": rng.integers(0, classes, n), **weights, "mean": True,
+            "label_smoothing": label_smoothing, "out": np.empty_like(x)}
 
 
-def _pair_arguments(size, dtype, rng):
+def _pair_arguments(size, dtype, rng, *, weights=(), absent=(), **options):
     x = rng.standard_normal(size, dtype=dtype)
-    return {"prediction": x, "target": rng.random(size, dtype=dtype), "mean": True, "out": np.empty_like(x)}
+    counts = {"sample_weight": len(x), "pos_weight": x.shape[-1]}
+    given = {name: 0.5 + rng.random(counts[name], dtype=dtype) for name in weights} | dict.fromkeys(absent)
+    return {"prediction": x, "target": rng.random(size, dtype=dtype), **given, "mean": True, **options,
+            "out": np.empty_like(x)}
 
 
 def _logits_passes(arguments):
@@ -299,7 +306,11 @@ def _logits_passes(arguments):
 
 
 def _pair_passes(arguments):
-    return [([arguments["prediction"], arguments["target"]], [], [arguments["out"]])]
+    """Weights, of which there are as many as elements in a vector, are added up before."""
+    pair, weights = [arguments["prediction"], arguments["target"]], arguments["sample_weight"]
+    if weights is None or weights.size < pair[0].size:
+        return [(pair, [], [arguments["out"]])]
+    return [([weights], [], []), ([*pair, weights], [], [arguments["out"]])]
 
 
 def _checked_pair_passes(arguments):
@@ -335,6 +346,7 @@ _adam = partial(_optimizer, "adam_step", beta1=0.9, beta2=0.999, eps=1e-3)
 _moments = ["exp_avgs", "exp_avg_sqs"]
 _forward, _inference, _backward = (
     partial(_batch_norm, f"batch_norm_{name}") for name in ("forward", "inference", "backward"))
+_samples, _both = ("sample_weight",), ("pos_weight", "sample_weight")
 
 CASES = [
     _sgd("", [], ["momentum_buffers"], momentum=0.0, dampening=0.0, nesterov=False),
@@ -384,8 +396,16 @@ CASES = [
       for kernel in ("batch_norm_relu_dropout_forward", "batch_norm_relu_dropout_backward")
       for p in (0.0, 0.2)],
     Case("cross_entropy", "", _cross_entropy_arguments, _logits_passes, LOGITS),
-    Case("mse", "", _pair_arguments, _pair_passes, TWO),
-    Case("bce_with_logits", "", _pair_arguments, _checked_pair_passes, TWO),
+    Case("cross_entropy", "weights", partial(_cross_entropy_arguments, weighted=True), _logits_passes, LOGITS),
+    Case("cross_entropy", "smoothing", partial(_cross_entropy_arguments, label_smoothing=0.1), _logits_passes, LOGITS),
+    Case("cross_entropy", "smoothing weights",
+         partial(_cross_entropy_arguments, weighted=True, label_smoothing=0.1), _logits_passes, LOGITS),
+    Case("mse", "", partial(_pair_arguments, absent=_samples), _pair_passes, TWO),
+    Case("mse", "weights", partial(_pair_arguments, weights=_samples), _pair_passes, TWO),
+    Case("huber", "", partial(_pair_arguments, absent=_samples, delta=0.5), _pair_passes, TWO),
+    Case("huber", "weights", partial(_pair_arguments, weights=_samples, delta=0.5), _pair_passes, TWO),
+    Case("bce_with_logits", "", partial(_pair_arguments, absent=_both), _checked_pair_passes, TWO),
+    Case("bce_with_logits", "weights", partial(_pair_arguments, weights=_both), _checked_pair_passes, TWO),
     _activation("activation_forward", "sigmoid"),
     _activation("activation_forward", "tanh"),
     _activation("activation_forward", "tanh", "bias", affine=True),

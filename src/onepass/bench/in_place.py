@@ -312,8 +312,11 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out):
     return step
 
 
-def cross_entropy(prediction, target, *, mean, out):
-    rows, share = np.arange(len(target)), 1 / len(target) if mean and len(target) else 1
+def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, out):
+    n, classes = prediction.shape
+    rows, share = np.arange(n), 1 / n if mean and n else 1
+    if weight is not None or sample_weight is not None or label_smoothing:
+        return _weighted_cross_entropy(prediction, target, weight, sample_weight, mean, label_smoothing, out)
 
     def step():
         np.subtract(prediction, prediction.max(axis=1, keepdims=True, initial=-np.inf), out=out)
@@ -327,33 +330,96 @@ def cross_entropy(prediction, target, *, mean, out):
     return step
 
 
-def mse(prediction, target, *, mean, out):
-    share = 1 / prediction.size if mean and prediction.size else 1
+def _weighted_cross_entropy(prediction, target, weight, sample_weight, mean, label_smoothing, out):
+    n, classes = prediction.shape
+    rows, scratch = np.arange(n), empty_like(prediction, 7)
+    v = np.ones(classes, prediction.dtype) if weight is None else weight
+    w = np.ones(n, prediction.dtype) if sample_weight is None else sample_weight
 
     def step():
-        np.subtract(prediction, target, out=out)
-        value = float(np.vdot(out, out)) * share
-        return value, np.multiply(out, 2 * share, out=out)
+        weights = w * v[target]
+        share = 1 / weights.sum() if mean and n else 1
+        hit, even = weights * ((1 - label_smoothing) * share), w * (label_smoothing / classes * share)
+        np.subtract(prediction, prediction.max(axis=1, keepdims=True, initial=-np.inf), out=out)
+        value = -np.vdot(hit, out[rows, target]) - (np.vdot(even, out @ v) if label_smoothing else 0)
+        np.exp(out, out=out)
+        total, whole = out.sum(axis=1), hit + even * v.sum()
+        value += np.vdot(whole, np.log(total))
+        np.multiply(out, (whole / total)[:, None], out=out)
+        if label_smoothing:
+            np.subtract(out, np.multiply(even[:, None], v, out=scratch), out=out)
+        out[rows, target] -= hit
+        return float(value), out
     return step
 
 
-def bce_with_logits(prediction, target, *, mean, out):
-    share = 1 / prediction.size if mean and prediction.size else 1
-    scratch, linear = empty_like(prediction, 8), empty_like(prediction, 9)
+def mse(prediction, target, sample_weight, *, mean, out):
+    scratch = empty_like(prediction, 8)
 
     def step():
+        share, w = _share_and_weights(prediction, sample_weight, mean)
+        np.subtract(prediction, target, out=out)
+        slopes = out if w is None else np.multiply(out, w, out=scratch)
+        value = float(np.vdot(out, slopes)) * share
+        return value, np.multiply(slopes, 2 * share, out=out)
+    return step
+
+
+def huber(prediction, target, sample_weight, *, mean, delta, out):
+    scratch, half = empty_like(prediction, 8), empty_like(prediction, 9)
+
+    def step():
+        share, w = _share_and_weights(prediction, sample_weight, mean)
+        np.subtract(prediction, target, out=scratch)
+        np.clip(scratch, -delta, delta, out=out)
+        np.subtract(scratch, np.multiply(out, 0.5, out=half), out=scratch)
+        if w is not None:
+            np.multiply(out, w, out=out)
+        return float(np.vdot(out, scratch)) * share, np.multiply(out, share, out=out)
+    return step
+
+
+def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out):
+    scratch, linear, mixed = (empty_like(prediction, place) for place in (8, 9, 7))
+
+    def step():
+        share, w = _share_and_weights(prediction, sample_weight, mean)
         np.abs(prediction, out=scratch)
         np.negative(scratch, out=scratch)
         np.exp(scratch, out=scratch)
         np.log1p(scratch, out=scratch)
-        np.multiply(prediction, target, out=linear)
-        np.maximum(prediction, 0, out=out)
-        np.subtract(out, linear, out=out)
-        value = float(np.add(out, scratch, out=out).sum()) * share
+        positive = target
+        if pos_weight is None:
+            np.multiply(prediction, target, out=linear)
+            np.maximum(prediction, 0, out=out)
+            np.subtract(out, linear, out=out)
+        else:
+            np.maximum(np.negative(prediction, out=linear), 0, out=linear)
+            np.add(scratch, linear, out=scratch)
+            np.multiply(target, pos_weight - 1, out=mixed)
+            np.add(mixed, 1, out=mixed)
+            np.multiply(scratch, mixed, out=scratch)
+            np.multiply(prediction, np.subtract(1, target, out=linear), out=out)
+            positive = np.multiply(target, pos_weight, out=linear)
+        np.add(out, scratch, out=out)
+        value = float((out if w is None else np.multiply(out, w, out=out)).sum()) * share
         _sigmoid(prediction, out)
-        np.subtract(out, target, out=out)
+        if pos_weight is not None:
+            np.multiply(out, mixed, out=out)
+        np.subtract(out, positive, out=out)
+        if w is not None:
+            np.multiply(out, w, out=out)
         return value, np.multiply(out, share, out=out)
     return step
+
+
+def _share_and_weights(prediction, sample_weight, mean):
+    """What an element of weight 1 counts in a mean or sum, and the weights in a shape that broadcasts."""
+    if sample_weight is None:
+        return 1 / prediction.size if mean and prediction.size else 1, None
+    w = sample_weight.reshape(-1, *[1] * (prediction.ndim - 1))
+    total = float(w.sum()) * (prediction.size // max(w.size, 1))
+    return 1 / total if mean and total else 1, w
 
 
 def activation_forward(x, bias, *, function, out):

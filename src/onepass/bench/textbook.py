@@ -188,24 +188,56 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     return grad_x
 
 
-def cross_entropy(prediction, target, *, mean, out=None):
-    rows, n = np.arange(len(target)), len(target) if mean else 1
+def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, out=None):
+    n, classes = prediction.shape
+    rows = np.arange(n)
     exp = np.exp(prediction - prediction.max(axis=1, keepdims=True))
     softmax = exp / exp.sum(axis=1, keepdims=True)
-    value = -np.log(softmax[rows, target]).sum() / n
-    softmax[rows, target] -= 1
-    return float(value), softmax / n
+    if weight is None and sample_weight is None and not label_smoothing:
+        count = n if mean else 1
+        value = -np.log(softmax[rows, target]).sum() / count
+        softmax[rows, target] -= 1
+        return float(value), softmax / count
+    v = np.ones(classes, prediction.dtype) if weight is None else weight
+    w = np.ones(n, prediction.dtype) if sample_weight is None else sample_weight
+    wanted = np.full_like(prediction, label_smoothing / classes)
+    wanted[rows, target] += 1 - label_smoothing
+    wanted *= w[:, None] * v
+    count = (w * v[target]).sum() if mean else 1
+    value = -(wanted * np.log(softmax)).sum() / count
+    return float(value), (wanted.sum(axis=1, keepdims=True) * softmax - wanted) / count
 
 
-def mse(prediction, target, *, mean, out=None):
-    difference, n = prediction - target, prediction.size if mean else 1
-    return float((difference**2).sum() / n), 2 * difference / n
+def mse(prediction, target, sample_weight, *, mean, out=None):
+    difference = prediction - target
+    return weighted(difference**2, 2 * difference, sample_weight, mean)
 
 
-def bce_with_logits(prediction, target, *, mean, out=None):
-    x, n = prediction, prediction.size if mean else 1
-    terms = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
-    return float(terms.sum() / n), (1 / (1 + np.exp(-x)) - target) / n
+def huber(prediction, target, sample_weight, *, mean, delta, out=None):
+    d = prediction - target
+    size = np.abs(d)
+    terms = np.where(size <= delta, d**2 / 2, delta * (size - delta / 2))
+    return weighted(terms, np.clip(d, -delta, delta), sample_weight, mean)
+
+
+def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out=None):
+    x = prediction
+    if pos_weight is None:
+        terms = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
+        return weighted(terms, 1 / (1 + np.exp(-x)) - target, sample_weight, mean)
+    mixed = 1 + (pos_weight - 1) * target
+    terms = (1 - target) * x + mixed * (np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0))
+    return weighted(terms, mixed / (1 + np.exp(-x)) - pos_weight * target, sample_weight, mean)
+
+
+def weighted(terms, slopes, sample_weight, mean):
+    """A loss and its gradient from those of the elements."""
+    n = terms.size
+    if sample_weight is not None:
+        w = sample_weight.reshape(-1, *[1] * (terms.ndim - 1))
+        terms, slopes, n = w * terms, w * slopes, w.sum() * (n // max(w.size, 1))
+    n = n if mean else 1
+    return float(terms.sum() / n), slopes / n
 
 
 def activation_forward(x, bias, *, function, out=None):

@@ -19,7 +19,7 @@ from .flatten import Flatten
 from .fold_batch_norm import fold_batch_norm
 from .fold_dropout import fold_dropout, scale_weights
 from .linear import Linear
-from .loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss
 from .mc_predict import mc_predict
 from .module import Module
 from .reestimate_batch_norm import reestimate_batch_norm
@@ -36,6 +36,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Flatten",
+    "HuberLoss",
     "Linear",
     "MSELoss",
     "Module",

@@ -15,7 +15,7 @@ from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_for
 from .channel_dropout import channel_dropout_backward, channel_dropout_forward
 from .dropout import dropout_backward, dropout_forward
 from .grad_norm import grad_norm
-from .losses import bce_with_logits, cross_entropy, mse
+from .losses import bce_with_logits, cross_entropy, huber, mse
 from .max_norm import max_norm
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
@@ -39,6 +39,7 @@ __all__ = [
     "dropout_backward",
     "dropout_forward",
     "grad_norm",
+    "huber",
     "max_norm",
     "mse",
     "rmsprop_step",

@@ -5,6 +5,8 @@ None, that `maximize` is False, that batch norm has running statistics and its b
 and that SGD's first step, which dampening leaves alone, is behind it.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,16 +141,25 @@ def dropout_backward(grad_y, mask, *, p, out):
     return _rival(backward, [_device(out)], fixed, ["grad_x"])
 
 
-def cross_entropy(prediction, target, *, mean, out):
-    return _loss(optax.softmax_cross_entropy_with_integer_labels, prediction, target.astype(np.int32), mean, out)
+def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, out):
+    if weight is not None or label_smoothing:
+        raise Unsupported("optax's cross-entropy of integer labels has no class weights and no label smoothing")
+    terms = optax.softmax_cross_entropy_with_integer_labels
+    return _loss(terms, prediction, target.astype(np.int32), sample_weight, mean, out)
 
 
-def mse(prediction, target, *, mean, out):
-    return _loss(optax.squared_error, prediction, target, mean, out)
+def mse(prediction, target, sample_weight, *, mean, out):
+    return _loss(optax.squared_error, prediction, target, sample_weight, mean, out)
 
 
-def bce_with_logits(prediction, target, *, mean, out):
-    return _loss(optax.sigmoid_binary_cross_entropy, prediction, target, mean, out)
+def huber(prediction, target, sample_weight, *, mean, delta, out):
+    return _loss(partial(optax.huber_loss, delta=delta), prediction, target, sample_weight, mean, out)
+
+
+def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out):
+    if pos_weight is not None:
+        raise Unsupported("optax.sigmoid_binary_cross_entropy has no weight of positive targets")
+    return _loss(optax.sigmoid_binary_cross_entropy, prediction, target, sample_weight, mean, out)
 
 
 def activation_forward(x, bias, *, function, out):
@@ -223,7 +234,10 @@ def training_step(work, params, x, y):
     return _rival(step, state, [_device(x), _device(y.astype(np.int32))], results)
 
 
-def _loss(terms, prediction, target, mean, out):
+def _loss(terms, prediction, target, sample_weight, mean, out):
+    if sample_weight is not None:
+        raise Unsupported("optax's losses have no weights")
+
     def loss(x, target):
         values = terms(x, target)
         return values.mean() if mean else values.sum()

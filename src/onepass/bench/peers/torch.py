@@ -194,16 +194,29 @@ def bias_relu_dropout_backward(*, grad_y, mask, p, grad_bias, out):
     return {"torch": Rival(run, lambda: {"grad_x": grads[0].numpy(), "grad_bias": grads[1].numpy()})}
 
 
-def cross_entropy(*, prediction, target, mean, out):
-    return _loss(functional.cross_entropy, prediction, target, mean)
+def cross_entropy(*, prediction, target, weight, sample_weight, mean, label_smoothing, out):
+    target, weight, sample_weight = _shared(target, weight, sample_weight)
+
+    def total():
+        return (sample_weight if weight is None else sample_weight * weight[target]).sum()
+
+    function = partial(functional.cross_entropy, weight=weight, label_smoothing=label_smoothing)
+    return _loss(function, prediction, target, sample_weight, mean, total)
 
 
-def mse(*, prediction, target, mean, out):
-    return _loss(functional.mse_loss, prediction, target, mean)
+def mse(*, prediction, target, sample_weight, mean, out):
+    return _element_loss(functional.mse_loss, prediction, target, sample_weight, mean)
 
 
-def bce_with_logits(*, prediction, target, mean, out):
-    return _loss(functional.binary_cross_entropy_with_logits, prediction, target, mean)
+def huber(*, prediction, target, sample_weight, mean, delta, out):
+    function = partial(functional.huber_loss, delta=delta)
+    return _element_loss(function, prediction, target, sample_weight, mean)
+
+
+def bce_with_logits(*, prediction, target, pos_weight, sample_weight, mean, out):
+    (pos_weight,) = _shared(pos_weight)
+    function = partial(functional.binary_cross_entropy_with_logits, pos_weight=pos_weight)
+    return _element_loss(function, prediction, target, sample_weight, mean)
 
 
 def activation_forward(*, x, bias, function, out):
@@ -257,14 +270,27 @@ def training_step(work, params, x, y):
     return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
 
 
-def _loss(function, prediction, target, mean):
-    x, target = _shared(prediction, target)
+def _element_loss(function, prediction, target, sample_weight, mean):
+    target, weight = _shared(target, sample_weight)
+    if weight is not None:
+        weight = weight.reshape(-1, *[1] * (target.ndim - 1)).expand(target.shape)
+    return _loss(function, prediction, target, weight, mean, lambda: weight.sum())
+
+
+def _loss(function, prediction, target, weight, mean, total):
+    """`weight`, of the terms, may be None; else a mean divides by `total()`."""
+    (x,) = _shared(prediction)
     x.requires_grad_()
     value = [None]
 
     def run():
         x.grad = None
-        value[0] = function(x, target, reduction="mean" if mean else "sum")
+        if weight is None:
+            value[0] = function(x, target, reduction="mean" if mean else "sum")
+        else:
+            value[0] = (weight * function(x, target, reduction="none")).sum()
+            if mean:
+                value[0] = value[0] / total()
         value[0].backward()
 
     return {"torch": Rival(run, lambda: {"loss": value[0].item(), "grad": x.grad.numpy()})}
