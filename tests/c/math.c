@@ -22,6 +22,42 @@ static long double sigmoid_exactly(long double x)
     return 1 / (1 + expl(-x));
 }
 
+static float phi_float(float x)
+{
+    float bell;
+    return normal_cdf_float(x, &bell);
+}
+
+static double phi_double(double x)
+{
+    double bell;
+    return normal_cdf_double(x, &bell);
+}
+
+static long double phi_exactly(long double x)
+{
+    return erfcl(-x * sqrtl(0.5L)) / 2;
+}
+
+static float bell_float(float x)
+{
+    float bell;
+    normal_cdf_float(x, &bell);
+    return bell;
+}
+
+static double bell_double(double x)
+{
+    double bell;
+    normal_cdf_double(x, &bell);
+    return bell;
+}
+
+static long double bell_exactly(long double x)
+{
+    return expl(-x * x / 2);
+}
+
 typedef struct {
     const char *name;
     float (*of_float)(float);
@@ -74,7 +110,13 @@ static void measure(const function *f, int type)
     CHECK(sigmoid_##kind(largest) == 1 && sigmoid_##kind(-largest) == 0);                               \
     CHECK(tanh_##kind(INFINITY) == 1 && tanh_##kind(-INFINITY) == -1 && tanh_##kind(-largest) == -1);   \
     CHECK(tanh_##kind(0) == 0 && !signbit(tanh_##kind(0)) && signbit(tanh_##kind(-0.0)));               \
-    CHECK(tanh_##kind(tiny) == tiny && tanh_##kind(-tiny) == -tiny)
+    CHECK(tanh_##kind(tiny) == tiny && tanh_##kind(-tiny) == -tiny);                                    \
+    CHECK(isnan(expm1_##kind(NAN)) && expm1_##kind(-INFINITY) == -1 && expm1_##kind(-largest) == -1);   \
+    CHECK(expm1_##kind(0) == 0 && expm1_##kind(tiny) == tiny && expm1_##kind(-tiny) == -tiny);          \
+    CHECK(isnan(phi_##kind(NAN)) && isnan(bell_##kind(NAN)));                                           \
+    CHECK(phi_##kind(0) == 0.5 && phi_##kind(INFINITY) == 1 && phi_##kind(-INFINITY) == 0);             \
+    CHECK(phi_##kind(largest) == 1 && phi_##kind(-largest) == 0);                                       \
+    CHECK(bell_##kind(0) == 1 && bell_##kind(INFINITY) == 0 && bell_##kind(-largest) == 0)
 
 int main(void)
 {
@@ -84,6 +126,9 @@ int main(void)
         {"log", log_float, log_double, logl, {1, 1}, {FLT_MAX, DBL_MAX}},
         {"sigmoid", sigmoid_float, sigmoid_double, sigmoid_exactly, {-87.4, -708.4}, {88, 708}},
         {"tanh", tanh_float, tanh_double, tanhl, {-30, -30}, {30, 30}},
+        {"expm1", expm1_float, expm1_double, expm1l, {-50, -50}, {40, 40}},
+        {"phi", phi_float, phi_double, phi_exactly, {-14, -40}, {14, 40}},
+        {"bell", bell_float, bell_double, bell_exactly, {-14, -40}, {14, 40}},
     };
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         measure(functions + i, FLOAT);
