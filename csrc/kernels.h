@@ -155,18 +155,26 @@ typedef struct {
     double label_smoothing, delta;
 } loss_args;
 
-enum { SIGMOID, TANH };
-enum { ACTIVATION_BLOCK_ROWS = 128 };
+enum { SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH };
+enum { ACTIVATION_PIECE = 512 };
+
+/* Rows of `lanes` elements, as in bias_relu_dropout_args; the last one may be short. */
+typedef struct {
+    ptrdiff_t size, lanes;
+    const void *x, *bias; /* (size), y in backward of sigmoid and tanh; (lanes), repeating itself, or NULL */
+    void *y;              /* (size) */
+    const void *grad_y;
+    void *grad_x;
+    double *partial; /* (blocks of BIAS_BLOCK_ROWS rows, lanes) */
+    double alpha;
+    int function;
+} activation_args;
 
 typedef struct {
     ptrdiff_t rows, channels;
-    const void *x, *bias; /* (rows, channels), and (channels) or NULL */
-    void *y;              /* (rows, channels) */
-    const void *grad_y;
-    void *grad_x, *grad_bias; /* (rows, channels), (channels) */
-    double *partial;          /* (blocks of rows, channels) */
-    int function;
-} activation_args;
+    const void *x, *grad_y; /* (rows, channels) */
+    void *y, *grad_x;       /* (rows, channels) */
+} softmax_args;
 
 enum { STREAM_ARRAYS = 16 };
 
@@ -188,8 +196,8 @@ typedef struct {
     kernel *bias_relu_dropout_forward[TYPES];
     kernel *dropout_mask;
     kernel *stream;
-    kernel *max_norm[TYPES];                                        /* by rows */
-    kernel *activation_forward[TYPES], *activation_backward[TYPES]; /* by rows */
+    kernel *activation_forward[TYPES], *activation_backward[TYPES];
+    kernel *max_norm[TYPES]; /* by rows */
     /* by blocks; all blocks at once */
     kernel *grad_norm_squares[TYPES], *grad_norm_merge[TYPES];
     /* by channels */
@@ -204,8 +212,8 @@ typedef struct {
     kernel *cross_entropy[TYPES], *mse[TYPES], *huber[TYPES], *bce_with_logits[TYPES];
     kernel *count_outside[TYPES], *sum_weights[TYPES];
     kernel *loss_value;
-    /* by blocks of rows, by channels */
-    kernel *activation_row_sums[TYPES], *activation_merge_sums[TYPES];
+    kernel *activation_row_sums[TYPES];                       /* by blocks of rows */
+    kernel *softmax_forward[TYPES], *softmax_backward[TYPES]; /* by rows */
 } kernels;
 
 enum { MAX_ISAS = 4 };

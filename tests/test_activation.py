@@ -7,45 +7,127 @@ from bad_arrays import each_wrong_type, misaligned
 from onepass import native, nn, reference
 from onepass.bench import textbook
 
-ACTIVATIONS = [nn.ReLU, nn.Sigmoid, nn.Tanh]
+LAYERS = {
+    "ReLU()": nn.ReLU,
+    "Sigmoid()": nn.Sigmoid,
+    "Tanh()": nn.Tanh,
+    "LeakyReLU(negative_slope=0.01)": nn.LeakyReLU,
+    "LeakyReLU(negative_slope=-0.5)": lambda: nn.LeakyReLU(-0.5),
+    "ELU(alpha=1.0)": nn.ELU,
+    "ELU(alpha=2.5)": lambda: nn.ELU(2.5),
+    "SiLU()": nn.SiLU,
+    "GELU(approximate='none')": nn.GELU,
+    "GELU(approximate='tanh')": lambda: nn.GELU("tanh"),
+}
+each_layer = pytest.mark.parametrize("layer", LAYERS)
+each_smooth_layer = pytest.mark.parametrize("layer", [name for name in LAYERS if name != "ReLU()"])
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (5, 3), (2, 3, 4)])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradients(check_gradients, activation, shape):
+@each_layer
+def test_gradients(check_gradients, layer, shape):
     rng = np.random.default_rng(1)
-    x = rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape)  # away from the corner of ReLU
-    check_gradients(activation(), np.asarray(x))
+    x = rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape)  # away from the corner that some have at 0
+    check_gradients(LAYERS[layer](), np.asarray(x))
 
 
-@pytest.mark.parametrize(
-    "activation, formula",
-    [
-        (nn.ReLU, lambda x: max(x, 0.0)),
-        (nn.Sigmoid, lambda x: 1 / (1 + math.exp(-x))),
-        (nn.Tanh, math.tanh),
-    ],
-)
-def test_values(activation, formula):
-    x = np.linspace(-20, 20, 1001)
-    expected = [formula(v) for v in x.tolist()]
-    # exp and tanh of two libraries, each within 4 ulp (NumPy's promise), and two more roundings each
-    np.testing.assert_allclose(activation()(x), expected, rtol=12 * np.finfo(float).eps)
+def gelu_tanh_argument(x):
+    return 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    "activation, low, high", [(nn.ReLU, 0, math.inf), (nn.Sigmoid, 0, 1), (nn.Tanh, -1, 1)]
-)
-def test_extremes_are_exact_and_silent(activation, low, high, dtype):
-    layer = activation()
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+FORMULAS = {
+    "ReLU()": lambda x: max(x, 0.0),
+    "Sigmoid()": sigmoid,
+    "Tanh()": math.tanh,
+    "LeakyReLU(negative_slope=0.01)": lambda x: x if x > 0 else 0.01 * x,
+    "LeakyReLU(negative_slope=-0.5)": lambda x: x if x > 0 else -0.5 * x,
+    "ELU(alpha=1.0)": lambda x: x if x > 0 else math.expm1(x),
+    "ELU(alpha=2.5)": lambda x: x if x > 0 else 2.5 * math.expm1(x),
+    "SiLU()": lambda x: x * sigmoid(x),
+    "GELU(approximate='none')": lambda x: x * math.erfc(-x / math.sqrt(2)) / 2,
+    "GELU(approximate='tanh')": lambda x: x * sigmoid(gelu_tanh_argument(x)),
+}
+
+
+@each_dtype
+@each_layer
+def test_values(layer, dtype):
+    x = np.linspace(-12, 20, 1001, dtype=dtype)
+    expected = np.array([FORMULAS[layer](v) for v in x.tolist()])
+    # exp, expm1 and tanh of two libraries, each within 4 ulp (NumPy's promise), Phi within 8, and a few roundings
+    error = np.full(x.shape, 12.0)
+    if layer == "GELU(approximate='tanh')":
+        # Below 0 the result goes as exp(u), and four roundings make u.
+        error += 4 * np.abs(gelu_tanh_argument(np.minimum(x.astype(float), 0)))
+    elif layer == "GELU(approximate='none')" and dtype is np.float64:
+        error += x * x  # the rounding of erfc's argument in the formula here; float32 numbers leave room for it
+    # Where exp or Phi is below the smallest normal number it may be 0.
+    bound = error * np.finfo(dtype).eps * np.abs(expected) + 20 * np.finfo(dtype).tiny
+    assert (np.abs(LAYERS[layer]()(x) - expected) <= bound).all()
+
+
+@each_layer
+def test_float32_gradients_are_those_of_float64(layer):
+    x, grad_y = np.linspace(-12, 20, 1001, dtype=np.float32), np.full(1001, 0.5, np.float32)
+    single, double = LAYERS[layer](), LAYERS[layer]()
+    single(x), double(x.astype(float))
+    # Derivatives are made of two terms of at most 2.5; the y of float32 that some are made of is within 4 ulp.
+    expected = double.backward(grad_y.astype(float))
+    np.testing.assert_allclose(single.backward(grad_y), expected, rtol=0, atol=32 * np.finfo(np.float32).eps)
+
+
+INF, NAN = math.inf, math.nan
+LARGE = "the largest number"  # of the dtype
+
+
+@each_dtype
+@pytest.mark.parametrize("layer, y, grad_x", [
+    # at -infinity, infinity, NaN, and the numbers of the largest magnitude
+    (nn.ReLU(), [0, INF, NAN, 0, LARGE], [0, 1, 1, 0, 1]),
+    (nn.Sigmoid(), [0, 1, NAN, 0, 1], [0, 0, NAN, 0, 0]),
+    (nn.Tanh(), [-1, 1, NAN, -1, 1], [0, 0, NAN, 0, 0]),
+    (nn.LeakyReLU(0), [NAN, INF, NAN, 0, LARGE], [0, 1, 0, 0, 1]),
+    (nn.LeakyReLU(-1), [INF, INF, NAN, LARGE, LARGE], [-1, 1, -1, -1, 1]),
+    (nn.ELU(2), [-2, INF, NAN, -2, LARGE], [0, 1, NAN, 0, 1]),
+    (nn.SiLU(), [NAN, INF, NAN, 0, LARGE], [NAN, NAN, NAN, 0, 1]),
+    (nn.GELU(), [NAN, INF, NAN, 0, LARGE], [NAN, NAN, NAN, 0, 1]),
+    (nn.GELU("tanh"), [NAN, INF, NAN, 0, LARGE], [0, 1, NAN, 0, 1]),
+], ids=repr)
+def test_extremes_are_exact_and_silent(kernels, layer, y, grad_x, dtype):
+    largest = np.finfo(dtype).max
+    layer.set_backend(kernels)
     with np.errstate(all="raise"):
-        y = layer(np.array([-math.inf, math.inf, math.nan, np.finfo(dtype).min], dtype))
-        grad_x = layer.backward(np.ones(4, dtype))
-    assert y.dtype == grad_x.dtype == dtype
-    np.testing.assert_array_equal(y, [low, high, math.nan, low])
-    np.testing.assert_array_equal(grad_x, [0, 1 if activation is nn.ReLU else 0, grad_x[2], 0])
-    assert np.isfinite(grad_x[2]) == (activation is nn.ReLU)
+        actual = layer(np.array([-INF, INF, NAN, -largest, largest], dtype))
+        actual_grad = layer.backward(np.ones(5, dtype))
+    assert actual.dtype == actual_grad.dtype == dtype
+    np.testing.assert_array_equal(actual, [largest if value is LARGE else value for value in y])
+    np.testing.assert_array_equal(actual_grad, grad_x)
+
+
+@each_dtype
+@each_layer
+def test_numbers_of_every_size_give_finite_values_and_derivatives_in_their_range(layer, dtype):
+    info = np.finfo(dtype)
+    sizes = np.ldexp(dtype(1), np.arange(info.minexp, info.maxexp))
+    x = np.concatenate([-sizes, sizes, np.linspace(-50, 50, 4001, dtype=dtype)])
+    each = LAYERS[layer]()
+    assert np.isfinite(each(x)).all()
+    slopes = each.backward(np.ones_like(x))
+    # SiLU's and GELU's derivatives go a little beyond 0 and 1; the parameters here are from -0.5 to 2.5.
+    assert slopes.min() >= -0.5 and slopes.max() <= 2.5
+
+
+@each_dtype
+def test_gelu_has_all_digits_where_it_is_small(dtype):
+    # -5 Phi(-5) and -10 Phi(-10), from tables of the normal distribution
+    y = nn.GELU()(np.array([-5, -10], dtype))
+    np.testing.assert_allclose(y, [-5 * 2.866515718791939e-07, -10 * 7.619853024160527e-24],
+                               rtol=10 * np.finfo(dtype).eps)
 
 
 def test_relu_blocks_even_infinite_gradients():
@@ -54,10 +136,10 @@ def test_relu_blocks_even_infinite_gradients():
     assert layer.backward(np.full(3, np.inf)).tolist() == [0, 0, np.inf]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_shapes_dtypes_and_modes(activation):
-    layer = activation()
-    with pytest.raises(RuntimeError, match=f"{activation.__name__}.backward needs a forward"):
+@each_layer
+def test_shapes_dtypes_and_modes(layer):
+    name, layer = layer, LAYERS[layer]()
+    with pytest.raises(RuntimeError, match=f"{type(layer).__name__}.backward needs a forward"):
         layer.backward(np.ones(3))
     for shape in [(0, 3), (), (4, 5)]:
         y = layer(np.ones(shape, np.float32))
@@ -71,7 +153,24 @@ def test_shapes_dtypes_and_modes(activation):
         layer.backward(np.ones((4, 5)))
     with pytest.raises(TypeError, match=r"x must be float32 or float64, was int64; .*astype\(np.float32\)"):
         layer(np.ones(3, np.int64))
-    assert repr(layer) == f"{activation.__name__}()"
+    assert repr(layer) == name
+
+
+@pytest.mark.parametrize("make, name", [(nn.LeakyReLU, "negative_slope"), (nn.ELU, "alpha")])
+@pytest.mark.parametrize("value, error, words", [
+    (math.nan, ValueError, "must be finite, was nan"), (-math.inf, ValueError, "must be finite, was -inf"),
+    (10**400, ValueError, "must be finite, was 1000"), ("1", TypeError, "must be a number, was '1'"),
+    (None, TypeError, "must be a number, was None"), (True, TypeError, "must be a number, was True"),
+])
+def test_layers_refuse_wrong_parameters(make, name, value, error, words):
+    with pytest.raises(error, match=f"^{name} {words}"):
+        make(value)
+
+
+@pytest.mark.parametrize("value", ["sigmoid", None, True])
+def test_gelu_refuses_an_unknown_approximation(value):
+    with pytest.raises(ValueError, match='approximate must be "none" or "tanh", was '):
+        nn.GELU(value)
 
 
 @pytest.mark.parametrize(
@@ -99,21 +198,21 @@ def test_flatten_of_odd_inputs():
 
 
 @pytest.mark.parametrize("backend", [reference, textbook])
-@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
-def test_backends(activation, backend):
+@each_smooth_layer
+def test_backends(layer, backend):
     x, grad_y = np.random.default_rng(1).standard_normal((2, 5, 3))
-    layer, other = activation(), activation().set_backend(backend)
-    # as in test_values
-    np.testing.assert_allclose(other(x), layer(x), rtol=12 * np.finfo(float).eps)
-    np.testing.assert_allclose(other.backward(grad_y), layer.backward(grad_y), rtol=100 * np.finfo(float).eps)
+    one, other = LAYERS[layer](), LAYERS[layer]().set_backend(backend)
+    # Some ten roundings of numbers below 10.
+    np.testing.assert_allclose(other(x), one(x), rtol=0, atol=100 * np.finfo(float).eps)
+    np.testing.assert_allclose(other.backward(grad_y), one.backward(grad_y), rtol=0, atol=100 * np.finfo(float).eps)
 
 
 @pytest.mark.parametrize("change", [lambda a: a[:, ::2], lambda a: a[::-1], lambda a: a.T, lambda a: a.T[1:]],
                          ids=["every second column", "backwards", "Fortran order", "part in Fortran order"])
-@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
-def test_any_strides(activation, change):
+@each_smooth_layer
+def test_any_strides(layer, change):
     x, grad_y = map(change, np.random.default_rng(1).standard_normal((2, 6, 4)))
-    layer, plain = activation(), activation()
+    layer, plain = LAYERS[layer](), LAYERS[layer]()
     assert np.array_equal(layer(x), plain(x.copy()))
     expected = plain.backward(grad_y.copy())
     assert np.array_equal(layer.backward(grad_y), expected)
@@ -122,17 +221,21 @@ def test_any_strides(activation, change):
 
 # The kernels
 
-FUNCTIONS = ["sigmoid", "tanh"]
+FUNCTIONS = ["sigmoid", "tanh", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh"]
 each_kernel = pytest.mark.parametrize("kernel", ["activation_forward", "activation_backward"])
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 
 
-def arguments(kernel, function="tanh", dtype=np.float32, shape=(6, 4), **changes):
+def arguments(kernel, function="gelu", dtype=np.float32, shape=(6, 4), **changes):
     a, b, out = np.random.default_rng(2).standard_normal((3, *shape)).astype(dtype)
-    vector = np.random.default_rng(3).standard_normal(shape[-1:]).astype(dtype)
+    vectors = np.random.default_rng(3).standard_normal((2, *shape[-1:])).astype(dtype)
     if kernel == "activation_forward":
-        return {"x": a, "bias": vector, "function": function, "out": out} | changes
-    return {"grad_y": a, "y": b, "function": function, "grad_bias": vector, "out": out} | changes
+        return {"x": a, "bias": vectors[0], "function": function, "alpha": 0.3, "out": out} | changes
+    return {"grad_y": a, "kept": b, "bias": vectors[0], "function": function, "alpha": 0.3, "grad_bias": vectors[1],
+            "out": out} | changes
+
+
+NO_VECTORS = {"activation_forward": {"bias": None}, "activation_backward": {"bias": None, "grad_bias": None}}
 
 
 @each_kernel
@@ -141,18 +244,32 @@ def arguments(kernel, function="tanh", dtype=np.float32, shape=(6, 4), **changes
 @pytest.mark.parametrize("shape", [(6, 4), (300, 3), (2, 5, 7), (9,), (3, 5000), (0, 3), (3, 0)])
 def test_a_bias_is_added_and_its_gradient_summed(kernels, kernel, function, dtype, shape):
     given = arguments(kernel, function, dtype, shape)
-    vector = "bias" if kernel == "activation_forward" else "grad_bias"
     result = getattr(kernels, kernel)(**given)
     assert result is given["out"]
+    plain = given | NO_VECTORS[kernel] | {"out": None}
     if kernel == "activation_forward":
-        plain = kernels.activation_forward(given["x"] + given["bias"], None, function=function)
-        assert np.array_equal(result, plain)
-        return
-    plain = kernels.activation_backward(**given | {vector: None, "out": None})
-    assert np.array_equal(result, plain)
-    sums = plain.sum(axis=tuple(range(len(shape) - 1)), dtype=np.float64)
-    # sums of at most 300 numbers of order 1 to 10 in float64, rounded once
-    np.testing.assert_allclose(given["grad_bias"], sums, rtol=np.finfo(dtype).eps, atol=1e4 * np.finfo(float).eps)
+        plain["x"] = given["x"] + given["bias"]
+    elif function not in ("sigmoid", "tanh"):
+        plain["kept"] = given["kept"] + given["bias"]
+    assert np.array_equal(result, getattr(kernels, kernel)(**plain))
+    if kernel == "activation_backward":
+        sums = np.empty_like(given["grad_bias"])
+        kernels.bias_relu_dropout_backward(result, None, p=0.0, grad_bias=sums)
+        assert np.array_equal(given["grad_bias"], sums) or not result.size
+
+
+@pytest.mark.parametrize("kernel", ["activation_backward"])
+@each_function
+def test_a_bias_or_its_gradient_may_be_missing(kernels, kernel, function):
+    given = arguments(kernel, function, shape=(300, 3))
+    kernels.activation_backward(**given)
+    expected, expected_sum = given["out"].copy(), given["grad_bias"].copy()
+    kernels.activation_backward(**given | {"grad_bias": None})
+    assert np.array_equal(given["out"], expected)
+    if function not in ("sigmoid", "tanh"):
+        given["kept"] = given["kept"] + given["bias"]
+    kernels.activation_backward(**given | {"bias": None})
+    assert np.array_equal(given["out"], expected) and np.array_equal(given["grad_bias"], expected_sum)
 
 
 @each_kernel
@@ -162,7 +279,7 @@ def test_in_place_or_in_a_new_array(kernels, kernel, function, affine):
     given = arguments(kernel, function)
     name = next(iter(given))
     if not affine:
-        given |= {"bias" if kernel == "activation_forward" else "grad_bias": None}
+        given |= NO_VECTORS[kernel]
     expected = getattr(kernels, kernel)(**given).copy()
     source = given[name].copy()
     assert np.array_equal(getattr(kernels, kernel)(**given | {"out": None}), expected)
@@ -173,8 +290,7 @@ def test_in_place_or_in_a_new_array(kernels, kernel, function, affine):
 
 @each_kernel
 def test_any_dense_array_will_do_without_a_bias(kernels, kernel):
-    vector = {"bias" if kernel == "activation_forward" else "grad_bias": None, "out": None}
-    plain = arguments(kernel, shape=(3, 4, 5)) | vector
+    plain = arguments(kernel, shape=(3, 4, 5)) | NO_VECTORS[kernel] | {"out": None}
     turned = {name: value.transpose(2, 0, 1) if isinstance(value, np.ndarray) else value
               for name, value in plain.items()}
     result = getattr(kernels, kernel)(**turned)
@@ -190,12 +306,11 @@ def assert_refused(kernel, arguments, error, words):
 
 
 @each_wrong_type
-@pytest.mark.parametrize("position", [0, 1, -1, "grad_bias"])
-@each_kernel
-def test_kernels_refuse_wrong_types(kernel, position, change):
+@pytest.mark.parametrize("kernel, name", [(kernel, name) for kernel, names in {
+    "activation_forward": ("x", "bias", "out"), "activation_backward": ("grad_y", "kept", "bias", "grad_bias", "out"),
+}.items() for name in names])
+def test_kernels_refuse_wrong_types(kernel, name, change):
     good = arguments(kernel)
-    arrays = [name for name, value in good.items() if isinstance(value, np.ndarray)]
-    name = arrays[2 if len(arrays) > 3 else 1] if position == "grad_bias" else arrays[position]
     assert_refused(kernel, good | {name: change(good[name])}, TypeError, f"^{name} must be")
 
 
@@ -203,27 +318,30 @@ def test_kernels_refuse_wrong_types(kernel, position, change):
 def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel):
     good = arguments(kernel)
     first = next(iter(good))
-    vector = "bias" if kernel == "activation_forward" else "grad_bias"
     for name in good:
         if isinstance(good[name], np.ndarray):
             assert_refused(kernel, good | {name: misaligned(good[name])}, ValueError, f"^{name} must be aligned")
     assert_refused(kernel, good | {"out": good["out"][1:]}, ValueError, "^out must have shape")
-    assert_refused(kernel, good | {vector: good[vector][1:]}, ValueError, rf"^{vector} must have shape \(4,\)")
+    for vector in NO_VECTORS[kernel]:
+        assert_refused(kernel, good | {vector: good[vector][1:]}, ValueError, rf"^{vector} must have shape \(4,\)")
     if kernel == "activation_backward":
-        assert_refused(kernel, good | {"y": good["y"][1:]}, ValueError, "^y must have the shape of grad_y")
+        assert_refused(kernel, good | {"kept": good["kept"][1:]}, ValueError, "^kept must have the shape of grad_y")
     turned = {name: value.T for name, value in good.items() if isinstance(value, np.ndarray) and value.ndim == 2}
     wide = {name: np.repeat(value.T, 2, axis=1)[:, ::2] for name, value in turned.items()}
     assert_refused(kernel, good | turned, ValueError, f"^{first} must be C-contiguous")
-    assert_refused(kernel, good | wide | {vector: None}, ValueError, f"^{first} must be contiguous")
+    assert_refused(kernel, good | wide | NO_VECTORS[kernel], ValueError, f"^{first} must be contiguous")
     scalars = {name: np.array(1, np.float32) for name in turned}
-    assert_refused(kernel, good | scalars, ValueError, f"^{first} must have an axis of channels")
+    assert_refused(kernel, good | scalars, ValueError, f"^{first} must be C-contiguous with at least one axis")
 
 
 @each_kernel
-def test_kernels_refuse_unknown_functions_and_overlaps(kernel):
+def test_kernels_refuse_unknown_functions_wrong_numbers_and_overlaps(kernel):
     good = arguments(kernel)
     assert_refused(kernel, good | {"function": "relu"}, ValueError, "function must be .*, was 'relu'")
+    assert_refused(kernel, good | {"alpha": math.nan}, ValueError, "^alpha must be finite")
+    assert_refused(kernel, good | {"alpha": None}, TypeError, "^alpha must be a number, was NoneType")
     shifted = np.zeros(30, np.float32)
     first = next(iter(good))
     overlapping = {first: shifted[:24].reshape(6, 4), "out": shifted[4:28].reshape(6, 4)}
     assert_refused(kernel, good | overlapping, ValueError, f"^out must not overlap {first}")
+    assert_refused(kernel, good | {"bias": good["out"][0]}, ValueError, "^out must not overlap bias")

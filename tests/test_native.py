@@ -132,8 +132,9 @@ print(counts[1] - counts[0], counts[2] - counts[0])
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="counts threads by /proc")
-@pytest.mark.parametrize("case", ["adam_step", "adagrad_step", "max_norm", "grad_norm", "dropout_backward p=0.5", "batch_norm_forward", "mse",
-                                  "bce_with_logits", "activation_forward sigmoid"])
+@pytest.mark.parametrize("case", ["adam_step", "adagrad_step", "max_norm", "grad_norm", "dropout_backward p=0.5",
+                                  "batch_norm_forward", "mse", "bce_with_logits", "activation_forward leaky_relu",
+                                  "softmax_forward"])
 def test_a_second_thread_is_started_where_there_is_work_for_it(case):
     done = run_python(WORK, case)
     assert done.stdout.split() == ["0", "1"], done.stderr

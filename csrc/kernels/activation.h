@@ -1,137 +1,173 @@
-/* activation_forward, activation_backward: y = f(x + bias), f sigmoid or tanh, and its gradient from y.
+/* activation_forward, activation_backward: y = f(x + bias) and its gradient, for f and f' below.
  *
- *   sigmoid'(x) = y (1 - y)       tanh'(x) = 1 - y^2
- *   grad_x      = grad_y f'(x)    grad_bias = sum of grad_x over the rows
+ *   grad_x = grad_y f'(x + bias)    grad_bias = sum of grad_x over the rows
  *
- * x, y, grad_y, grad_x (rows, channels), bias and grad_bias (channels) or NULL; without them the rows may
- * be single elements. Bytes per element in float32: forward 8, backward 12. */
+ * f' is computed from y for sigmoid and tanh, else from x, so that the caller keeps one of the two. x, y, grad_y,
+ * grad_x (rows, channels), bias and grad_bias (channels) or NULL. Elements are taken by rows of `lanes`, a multiple of
+ * the channels, as in bias_relu_dropout.h, and their sums are taken as there. Bytes per element in float32: forward 8,
+ * backward 12. */
+#ifndef ONEPASS_ACTIVATION_H
+#define ONEPASS_ACTIVATION_H
 
-/* Rows from this length on are looped over one by one; shorter ones first get their bias, in blocks that
- * stay in cache, and are then looped over together. */
-enum { TYPED(LONG_ROW) = 128, TYPED(SHORT_ROWS_BLOCK) = 2048, TYPED(GRADIENT_ROWS) = 4 };
+#define GELU_TANH_SCALE 1.5957691216057308 /* 2 sqrt(2 / pi) */
+#define GELU_TANH_CUBIC 0.044715
+#define NORMAL_DENSITY_AT_0 0.3989422804014327 /* 1 / sqrt(2 pi) */
 
-INLINE void TYPED(activate)(const real *x, const real *bias, real *y, ptrdiff_t n, bool biased, int function)
+#endif
+
+/* f(x); `function` is a constant. */
+INLINE real TYPED(activation)(real x, real alpha, int function)
 {
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real shifted = biased ? x[i] + bias[i] : x[i];
-        y[i] = function == SIGMOID ? TYPED(sigmoid)(shifted) : TYPED(tanh)(shifted);
+    real bell;
+    switch (function) {
+    case SIGMOID:
+        return TYPED(sigmoid)(x);
+    case TANH:
+        return TYPED(tanh)(x);
+    case LEAKY_RELU:
+        return x > 0 ? x : alpha * x;
+    case ELU:
+        return x > 0 ? x : alpha * TYPED(expm1)(x > 0 ? 0 : x);
+    case SILU:
+        return x * TYPED(sigmoid)(x);
+    case GELU:
+        return x * TYPED(normal_cdf)(x, &bell);
+    default:
+        return x * TYPED(sigmoid)((real)GELU_TANH_SCALE * (x + (real)GELU_TANH_CUBIC * (x * x * x)));
     }
 }
 
-INLINE void TYPED(activate_rows)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end, int function)
+/* f'(x), where x is f's result for sigmoid and tanh. */
+INLINE real TYPED(activation_slope)(real x, real alpha, int function)
 {
-    const real *x = a->x, *bias = a->bias;
-    real *y = a->y;
-    ptrdiff_t channels = a->channels;
-    if (!bias) {
-        TYPED(activate)(x + begin * channels, NULL, y + begin * channels, (end - begin) * channels, false, function);
-    } else if (channels >= TYPED(LONG_ROW)) {
-        for (ptrdiff_t r = begin; r < end; r++)
-            TYPED(activate)(x + r * channels, bias, y + r * channels, channels, true, function);
-    } else {
-        ptrdiff_t rows = TYPED(SHORT_ROWS_BLOCK) / channels;
-        for (ptrdiff_t first = begin; first < end; first += rows) {
-            ptrdiff_t last = end - first < rows ? end : first + rows;
-            real *block = y + first * channels;
-            for (ptrdiff_t r = first; r < last; r++)
-#pragma omp simd
-                for (ptrdiff_t c = 0; c < channels; c++)
-                    y[r * channels + c] = x[r * channels + c] + bias[c];
-            TYPED(activate)(block, NULL, block, (last - first) * channels, false, function);
-        }
+    real bell, share, cubic;
+    switch (function) {
+    case SIGMOID:
+        return x * (1 - x);
+    case TANH:
+        return 1 - x * x;
+    case LEAKY_RELU:
+        return x > 0 ? 1 : alpha;
+    case ELU:
+        return x > 0 ? 1 : alpha * TYPED(exp)(x);
+    case SILU:
+        return TYPED(sigmoid)(x) * (1 + x * TYPED(sigmoid)(-x));
+    case GELU:
+        share = TYPED(normal_cdf)(x, &bell);
+        return share + x * ((real)NORMAL_DENSITY_AT_0 * bell);
+    default:
+        /* Beyond 40, f' is 0 or 1, and the cube might overflow. */
+        x = x > 40 ? 40 : x < -40 ? -40 : x;
+        cubic = (real)GELU_TANH_CUBIC * (x * x * x);
+        share = (real)GELU_TANH_SCALE * (x + cubic);
+        return TYPED(sigmoid)(share) * (1 + (real)GELU_TANH_SCALE * (x + 3 * cubic) * TYPED(sigmoid)(-share));
     }
 }
 
-/* By rows. */
+INLINE void TYPED(activate)(const real *x, real *y, ptrdiff_t n, real alpha, int function)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] = TYPED(activation)(x[i], alpha, function);
+}
+
+INLINE void TYPED(differentiate)(const real *x, const real *grad_y, real *grad_x, ptrdiff_t n, real alpha, int function)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        grad_x[i] = grad_y[i] * TYPED(activation_slope)(x[i], alpha, function);
+}
+
+static void TYPED(activate_any)(const real *x, real *y, ptrdiff_t n, real alpha, int function)
+{
+    switch (function) {
+    case SIGMOID:
+        return TYPED(activate)(x, y, n, alpha, SIGMOID);
+    case TANH:
+        return TYPED(activate)(x, y, n, alpha, TANH);
+    case LEAKY_RELU:
+        return TYPED(activate)(x, y, n, alpha, LEAKY_RELU);
+    case ELU:
+        return TYPED(activate)(x, y, n, alpha, ELU);
+    case SILU:
+        return TYPED(activate)(x, y, n, alpha, SILU);
+    case GELU:
+        return TYPED(activate)(x, y, n, alpha, GELU);
+    default:
+        return TYPED(activate)(x, y, n, alpha, GELU_TANH);
+    }
+}
+
+static void TYPED(differentiate_any)(const real *x, const real *grad_y, real *grad_x, ptrdiff_t n, real alpha,
+                                     int function)
+{
+    switch (function) {
+    case SIGMOID:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, SIGMOID);
+    case TANH:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, TANH);
+    case LEAKY_RELU:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, LEAKY_RELU);
+    case ELU:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, ELU);
+    case SILU:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, SILU);
+    case GELU:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, GELU);
+    default:
+        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, GELU_TANH);
+    }
+}
+
+/* sum = x + bias, of as many elements from i on as lie in one row and stay in cache; returns their number. */
+INLINE ptrdiff_t TYPED(add_bias)(const activation_args *a, ptrdiff_t i, ptrdiff_t end, real *sum)
+{
+    ptrdiff_t lane = i % a->lanes, n = a->lanes - lane < end - i ? a->lanes - lane : end - i;
+    const real *x = (const real *)a->x + i, *bias = (const real *)a->bias + lane;
+    n = n < ACTIVATION_PIECE ? n : ACTIVATION_PIECE;
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < n; j++)
+        sum[j] = x[j] + bias[j];
+    return n;
+}
+
+/* By elements. */
 static void TYPED(activation_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const activation_args *a = args;
-    if (a->function == SIGMOID)
-        TYPED(activate_rows)(a, begin, end, SIGMOID);
-    else
-        TYPED(activate_rows)(a, begin, end, TANH);
+    const real *x = a->x;
+    real *y = a->y, alpha = (real)a->alpha;
+    if (!a->bias)
+        return TYPED(activate_any)(x + begin, y + begin, end - begin, alpha, a->function);
+    for (ptrdiff_t i = begin, n; i < end; i += n) {
+        n = TYPED(add_bias)(a, i, end, y + i);
+        TYPED(activate_any)(y + i, y + i, n, alpha, a->function);
+    }
 }
 
-INLINE real TYPED(activation_gradient)(real grad_y, real y, int function)
-{
-    return grad_y * (function == SIGMOID ? y * (1 - y) : 1 - y * y);
-}
-
-INLINE void TYPED(grad_elements)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end, int function)
-{
-    const real *y = a->y, *grad_y = a->grad_y;
-    real *grad_x = a->grad_x;
-#pragma omp simd
-    for (ptrdiff_t i = begin; i < end; i++)
-        grad_x[i] = TYPED(activation_gradient)(grad_y[i], y[i], function);
-}
-
-/* By rows: grad_x. */
+/* By elements: grad_x. */
 static void TYPED(activation_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const activation_args *a = args;
-    if (a->function == SIGMOID)
-        TYPED(grad_elements)(a, begin * a->channels, end * a->channels, SIGMOID);
-    else
-        TYPED(grad_elements)(a, begin * a->channels, end * a->channels, TANH);
-}
-
-/* `n` rows of grad_x, and their sum added to `sum`. */
-INLINE void TYPED(grad_and_sum)(const activation_args *a, ptrdiff_t first, int n, int function, double *restrict sum)
-{
-    ptrdiff_t channels = a->channels;
-    const real *y = (const real *)a->y + first * channels, *grad_y = (const real *)a->grad_y + first * channels;
-    real *grad_x = (real *)a->grad_x + first * channels;
-#pragma omp simd
-    for (ptrdiff_t c = 0; c < channels; c++) {
-        double s = 0;
-        for (int k = 0; k < n; k++) {
-            ptrdiff_t i = k * channels + c;
-            real g = TYPED(activation_gradient)(grad_y[i], y[i], function);
-            grad_x[i] = g;
-            s += (double)g;
-        }
-        sum[c] += s;
+    const real *x = a->x, *grad_y = a->grad_y;
+    real *grad_x = a->grad_x, alpha = (real)a->alpha, sum[ACTIVATION_PIECE];
+    if (!a->bias)
+        return TYPED(differentiate_any)(x + begin, grad_y + begin, grad_x + begin, end - begin, alpha, a->function);
+    for (ptrdiff_t i = begin, n; i < end; i += n) {
+        n = TYPED(add_bias)(a, i, end, sum);
+        TYPED(differentiate_any)(sum, grad_y + i, grad_x + i, n, alpha, a->function);
     }
 }
 
-INLINE void TYPED(sum_block)(const activation_args *a, ptrdiff_t block, int function)
-{
-    double *sum = a->partial + block * a->channels;
-    ptrdiff_t r = block * ACTIVATION_BLOCK_ROWS, last = r + ACTIVATION_BLOCK_ROWS;
-    last = last < a->rows ? last : a->rows;
-    memset(sum, 0, (size_t)a->channels * sizeof *sum);
-    for (; r + TYPED(GRADIENT_ROWS) <= last; r += TYPED(GRADIENT_ROWS))
-        TYPED(grad_and_sum)(a, r, TYPED(GRADIENT_ROWS), function, sum);
-    for (; r < last; r++)
-        TYPED(grad_and_sum)(a, r, 1, function, sum);
-}
-
-/* By blocks of rows: grad_x, and partial[block] = its sums. */
+/* By blocks of BIAS_BLOCK_ROWS rows: grad_x, and partial[block] = sums of the block's elements that share a lane. */
 static void TYPED(activation_row_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const activation_args *a = args;
-    for (ptrdiff_t block = begin; block < end; block++)
-        if (a->function == SIGMOID)
-            TYPED(sum_block)(a, block, SIGMOID);
-        else
-            TYPED(sum_block)(a, block, TANH);
-}
-
-/* By channels: grad_bias from the blocks' sums. */
-static void TYPED(activation_merge_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
-{
-    const activation_args *a = args;
-    double *restrict sum = a->partial;
-    real *grad_bias = a->grad_bias;
-    for (ptrdiff_t block = 1; block * ACTIVATION_BLOCK_ROWS < a->rows; block++) {
-        const double *restrict next = a->partial + block * a->channels;
-#pragma omp simd
-        for (ptrdiff_t c = begin; c < end; c++)
-            sum[c] += next[c];
+    ptrdiff_t lanes = a->lanes, block = BIAS_BLOCK_ROWS * lanes, last = end * block < a->size ? end * block : a->size;
+    memset(a->partial + begin * lanes, 0, (size_t)((end - begin) * lanes) * sizeof *a->partial);
+    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * lanes) {
+        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * lanes ? last - i : BIAS_ROWS_AT_ONCE * lanes;
+        TYPED(activation_backward)(args, i, i + n);
+        TYPED(add_lanes)(a->partial + i / block * lanes, (const real *)a->grad_x + i, lanes, n);
     }
-#pragma omp simd
-    for (ptrdiff_t c = begin; c < end; c++)
-        grad_bias[c] = (real)(a->rows > 0 ? sum[c] : 0);
 }

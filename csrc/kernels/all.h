@@ -30,3 +30,4 @@
 #include "mse.h"
 
 #include "activation.h"
+#include "softmax.h"

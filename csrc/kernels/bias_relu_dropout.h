@@ -118,6 +118,13 @@ INLINE void TYPED(add_some_rows)(double *sums, const real *x, ptrdiff_t lanes, p
         TYPED(add_rows)(sums, x, lanes, columns, 1);
 }
 
+/* The same of n elements, at most BIAS_ROWS_AT_ONCE rows, the last of which may be short. */
+INLINE void TYPED(add_lanes)(double *sums, const real *x, ptrdiff_t lanes, ptrdiff_t n)
+{
+    TYPED(add_some_rows)(sums, x, lanes, n % lanes, n / lanes + 1);
+    TYPED(add_some_rows)(sums + n % lanes, x + n % lanes, lanes, lanes - n % lanes, n / lanes);
+}
+
 /* By blocks of BIAS_BLOCK_ROWS * lanes elements: partial[block] = sums of the block's elements that share a lane. */
 static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -134,9 +141,7 @@ static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin,
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], 32, scale);
         if (a->mask && masked < i + n)
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], (int)(last - masked), scale);
-        double *sums = a->partial + i / block * lanes;
-        TYPED(add_some_rows)(sums, grad + i, lanes, n % lanes, n / lanes + 1);
-        TYPED(add_some_rows)(sums + n % lanes, grad + i + n % lanes, lanes, lanes - n % lanes, n / lanes);
+        TYPED(add_lanes)(a->partial + i / block * lanes, grad + i, lanes, n);
     }
 }
 

@@ -117,17 +117,23 @@ cdef extern from "kernels.h" nogil:
         const void *sample_weight
         ptrdiff_t sample_size
         double label_smoothing, delta
-    int SIGMOID, TANH, ACTIVATION_BLOCK_ROWS
+    int SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH
     ctypedef struct activation_args:
-        ptrdiff_t rows, channels
+        ptrdiff_t size, lanes
         const void *x
         const void *bias
         void *y
         const void *grad_y
         void *grad_x
-        void *grad_bias
         double *partial
+        double alpha
         int function
+    ctypedef struct softmax_args:
+        ptrdiff_t rows, channels
+        const void *x
+        const void *grad_y
+        void *y
+        void *grad_x
     enum: STREAM_ARRAYS
     ctypedef struct stream_args:
         ptrdiff_t size, reads, updates, writes
@@ -172,7 +178,8 @@ cdef extern from "kernels.h" nogil:
         kernel *activation_forward[2]
         kernel *activation_backward[2]
         kernel *activation_row_sums[2]
-        kernel *activation_merge_sums[2]
+        kernel *softmax_forward[2]
+        kernel *softmax_backward[2]
     enum: MAX_ISAS
     int list_kernels(const kernels **tables, c_bool *runs) noexcept
 

@@ -226,11 +226,20 @@ def bce_with_logits(
     out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def activation_forward(
-    x: Array, bias: Array | None, *, function: str, out: Array | None = None
+    x: Array, bias: Array | None, *, function: str, alpha: float, out: Array | None = None
 ) -> Array: ...
 def activation_backward(
-    grad_y: Array, y: Array, *, function: str, grad_bias: Array | None, out: Array | None = None
+    grad_y: Array,
+    kept: Array,
+    bias: Array | None,
+    *,
+    function: str,
+    alpha: float,
+    grad_bias: Array | None,
+    out: Array | None = None,
 ) -> Array: ...
+def softmax_forward(x: Array, *, out: Array | None = None) -> Array: ...
+def softmax_backward(grad_y: Array, y: Array, *, out: Array | None = None) -> Array: ...
 def stream(
     reads: Sequence[Array], updates: Sequence[Array], writes: Sequence[Array], *, nontemporal: bool = False
 ) -> None:

@@ -50,7 +50,12 @@ cdef enum:
     BIAS_RELU_COST = 180
     MOMENTS_COST = 180  # and normalising as much
     SIGMOID_COST = 900
+    LEAKY_RELU_COST = 180
+    ELU_COST = 800
+    GELU_COST = 1800
+    SILU_GRADIENT_COST = 1100
     GRADIENT_COST = 240
+    SOFTMAX_COST = 1000
     CROSS_ENTROPY_COST = 1200
     MSE_COST = 230
     HUBER_COST = 300
@@ -65,7 +70,8 @@ _COSTS = {
     "bias_relu_dropout_forward": BIAS_RELU_COST, "bias_relu_dropout_backward": BIAS_RELU_COST,
     "batch_norm_forward": MOMENTS_COST, "batch_norm_inference": MOMENTS_COST, "batch_norm_backward": MOMENTS_COST,
     "batch_norm_relu_dropout_forward": HALF_DRAW_COST, "batch_norm_relu_dropout_backward": MOMENTS_COST,
-    "activation_forward": SIGMOID_COST, "activation_backward": GRADIENT_COST,
+    "activation_forward": LEAKY_RELU_COST, "activation_backward": GRADIENT_COST,
+    "softmax_forward": SOFTMAX_COST, "softmax_backward": GRADIENT_COST,
     "cross_entropy": CROSS_ENTROPY_COST, "mse": MSE_COST, "huber": HUBER_COST,
     "bce_with_logits": BCE_COST, "stream": STREAM_COST,
 }  # fmt: skip
@@ -100,6 +106,7 @@ include "doors/bias_relu_dropout.pxi"
 include "doors/batch_norm_relu_dropout.pxi"
 include "doors/losses.pxi"
 include "doors/activation.pxi"
+include "doors/softmax.pxi"
 
 
 # Measuring memory

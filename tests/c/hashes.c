@@ -267,28 +267,51 @@ static void losses(const kernels *k, int type, ptrdiff_t classes)
 static void activations(const kernels *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
-    ptrdiff_t rows = OUTER * INNER, size = rows * CHANNELS, blocks = (rows - 1) / ACTIVATION_BLOCK_ROWS + 1;
-    double partial[CHANNELS * (OUTER * INNER / ACTIVATION_BLOCK_ROWS + 1)];
+    ptrdiff_t lanes = (BIAS_MIN_LANES / CHANNELS + 1) * CHANNELS, size = 2 * SIZE * CHANNELS;
+    ptrdiff_t blocks = (size - 1) / (lanes * BIAS_BLOCK_ROWS) + 1;
+    double partial[(2 * SIZE * CHANNELS / (BIAS_MIN_LANES * BIAS_BLOCK_ROWS) + 1) * (BIAS_MIN_LANES + CHANNELS)];
     state = 5;
     void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
-    void *bias = array(type, CHANNELS, 0, 0), *grad_bias = array(type, CHANNELS, 0, 0);
-    activation_args a = {rows, CHANNELS, x, bias, y, g, x, grad_bias, partial, SIGMOID};
-    for (a.function = SIGMOID; a.function <= TANH; a.function++) {
-        k->activation_forward[type](&a, 0, rows);
-        k->activation_row_sums[type](&a, 0, blocks);
-        k->activation_merge_sums[type](&a, 0, CHANNELS);
-        add(&hash, x, (size_t)size * width(type));
-        add(&hash, y, (size_t)size * width(type));
-        add(&hash, grad_bias, CHANNELS * width(type));
-        k->activation_backward[type](&a, 0, rows);
-        add(&hash, x, (size_t)size * width(type));
-    }
+    void *grad_x = array(type, size, 0, 0), *bias = array(type, lanes, 0, 0);
+    activation_args a = {size, lanes, x, bias, y, g, grad_x, partial, 0.3, SIGMOID};
+    for (a.function = SIGMOID; a.function <= GELU_TANH; a.function++)
+        for (int biased = 0; biased < 2; biased++) {
+            a.bias = biased ? bias : NULL;
+            k->activation_forward[type](&a, 0, SIZE);
+            k->activation_forward[type](&a, SIZE, size);
+            k->activation_row_sums[type](&a, 0, blocks);
+            add(&hash, y, (size_t)size * width(type));
+            add(&hash, grad_x, (size_t)size * width(type));
+            add(&hash, partial, (size_t)(blocks * lanes) * sizeof *partial);
+            k->activation_backward[type](&a, 0, SIZE);
+            k->activation_backward[type](&a, SIZE, size);
+            add(&hash, grad_x, (size_t)size * width(type));
+        }
     free(x);
     free(y);
     free(g);
+    free(grad_x);
     free(bias);
-    free(grad_bias);
     print(k, "activations", type, hash);
+}
+
+static void softmax(const kernels *k, int type, ptrdiff_t channels)
+{
+    uint64_t hash = 14695981039346656037u;
+    ptrdiff_t rows = SIZE / channels, size = rows * channels;
+    state = 6;
+    void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
+    softmax_args a = {rows, channels, x, g, y, x};
+    k->softmax_forward[type](&a, 0, rows / 3);
+    k->softmax_forward[type](&a, rows / 3, rows);
+    add(&hash, y, (size_t)size * width(type));
+    k->softmax_backward[type](&a, 0, rows / 3);
+    k->softmax_backward[type](&a, rows / 3, rows);
+    add(&hash, x, (size_t)size * width(type));
+    free(x);
+    free(y);
+    free(g);
+    print(k, channels == CHANNELS ? "softmax_of_short_rows" : "softmax_of_long_rows", type, hash);
 }
 
 int main(void)
@@ -308,6 +331,8 @@ int main(void)
             losses(tables[i], type, CHANNELS);
             losses(tables[i], type, 101);
             activations(tables[i], type);
+            softmax(tables[i], type, CHANNELS);
+            softmax(tables[i], type, 101);
         }
     return 0;
 }

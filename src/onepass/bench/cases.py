@@ -40,9 +40,8 @@ CACHE_LINE = 64  # bytes
 
 
 GROUPS = {"_step": "optimizers", "grad_norm": "optimizers", "max_norm": "optimizers", "relu": "fused",
-          "batch_norm": "batch norm",
-          "dropout": "dropout", "activation": "activations", "cross_entropy": "losses", "mse": "losses",
-          "huber": "losses", "bce_with_logits": "losses"}
+          "batch_norm": "batch norm", "dropout": "dropout", "activation": "activations", "softmax": "activations",
+          "cross_entropy": "losses", "mse": "losses", "huber": "losses", "bce_with_logits": "losses"}
 
 
 @dataclass(frozen=True)
@@ -318,9 +317,9 @@ def _checked_pair_passes(arguments):
     return [([arguments["target"]], [], []), *_pair_passes(arguments)]
 
 
-def _activation(kernel, function, options="", affine=False):
+def _activation(kernel, function, options="", affine=False, sizes=TWO):
     arguments = partial(_activation_arguments, kernel=kernel, function=function, affine=affine)
-    return Case(kernel, f"{function} {options}".strip(), arguments, _activation_passes, TWO)
+    return Case(kernel, f"{function} {options}".strip(), arguments, _activation_passes, sizes)
 
 
 def _activation_arguments(size, dtype, rng, *, kernel, function, affine):
@@ -328,14 +327,26 @@ def _activation_arguments(size, dtype, rng, *, kernel, function, affine):
     x = rng.standard_normal(shape, dtype=dtype)
     vector = rng.standard_normal(x.shape[-1], dtype=dtype) if affine else None
     if kernel == "activation_forward":
-        return {"x": x, "bias": vector, "function": function, "out": np.empty_like(x)}
-    y = rng.random(shape, dtype=dtype)
-    return {"grad_y": x, "y": y, "function": function, "grad_bias": vector, "out": np.empty_like(x)}
+        return {"x": x, "bias": vector, "function": function, "alpha": 0.3, "out": np.empty_like(x)}
+    kept = (rng.random if function in ("sigmoid", "tanh") else rng.standard_normal)(shape, dtype=dtype)
+    bias = rng.standard_normal(x.shape[-1], dtype=dtype) if affine else None
+    return {"grad_y": x, "kept": kept, "bias": bias, "function": function, "alpha": 0.3, "grad_bias": vector,
+            "out": np.empty_like(x)}
 
 
 def _activation_passes(arguments):
-    reads = [arguments[name] for name in ("x", "grad_y", "y") if name in arguments]
+    reads = [arguments[name] for name in ("x", "grad_y", "kept", "y") if name in arguments]
     return [(reads, [], [arguments["out"]])]
+
+
+def _softmax_forward_arguments(size, dtype, rng):
+    x = rng.standard_normal(size if isinstance(size, tuple) else (-(-size // 10), 10), dtype=dtype)
+    return {"x": x, "out": np.empty_like(x)}
+
+
+def _softmax_backward_arguments(size, dtype, rng):
+    x, y = (_softmax_forward_arguments(size, dtype, rng)["x"] for _ in range(2))
+    return {"grad_y": x, "y": reference.softmax_forward(y), "out": np.empty_like(x)}
 
 
 _sgd = partial(_optimizer, "sgd_step", running_average=False)
@@ -406,10 +417,10 @@ CASES = [
     Case("huber", "weights", partial(_pair_arguments, weights=_samples, delta=0.5), _pair_passes, TWO),
     Case("bce_with_logits", "", partial(_pair_arguments, absent=_both), _checked_pair_passes, TWO),
     Case("bce_with_logits", "weights", partial(_pair_arguments, weights=_both), _checked_pair_passes, TWO),
-    _activation("activation_forward", "sigmoid"),
-    _activation("activation_forward", "tanh"),
-    _activation("activation_forward", "tanh", "bias", affine=True),
-    _activation("activation_backward", "sigmoid"),
-    _activation("activation_backward", "tanh"),
-    _activation("activation_backward", "tanh", "bias", affine=True),
+    *[_activation(kernel, *options)
+      for kernel in ("activation_forward", "activation_backward")
+      for options in (["sigmoid"], ["tanh"], ["tanh", "bias", True], ["leaky_relu"], ["leaky_relu", "bias", True],
+                      ["elu"], ["silu"], ["gelu", "", False, TWO[:1]], ["gelu", "bias", True, TWO[:1]], ["gelu_tanh"])],
+    Case("softmax_forward", "", _softmax_forward_arguments, _activation_passes, LOGITS),
+    Case("softmax_backward", "", _softmax_backward_arguments, _activation_passes, LOGITS),
 ]

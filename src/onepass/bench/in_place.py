@@ -9,6 +9,11 @@ from functools import partial
 
 import numpy as np
 
+from .in_place_activations import activation_backward as activation_backward
+from .in_place_activations import activation_forward as activation_forward
+from .in_place_activations import sigmoid
+from .in_place_activations import softmax_backward as softmax_backward
+from .in_place_activations import softmax_forward as softmax_forward
 from .places import empty_like
 from .textbook import channel_shape, layout
 
@@ -403,7 +408,7 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out)
             positive = np.multiply(target, pos_weight, out=linear)
         np.add(out, scratch, out=out)
         value = float((out if w is None else np.multiply(out, w, out=out)).sum()) * share
-        _sigmoid(prediction, out)
+        sigmoid(prediction, out)
         if pos_weight is not None:
             np.multiply(out, mixed, out=out)
         np.subtract(out, positive, out=out)
@@ -420,34 +425,3 @@ def _share_and_weights(prediction, sample_weight, mean):
     w = sample_weight.reshape(-1, *[1] * (prediction.ndim - 1))
     total = float(w.sum()) * (prediction.size // max(w.size, 1))
     return 1 / total if mean and total else 1, w
-
-
-def activation_forward(x, bias, *, function, out):
-    def step():
-        shifted = x if bias is None else np.add(x, bias, out=out)
-        return np.tanh(shifted, out=out) if function == "tanh" else _sigmoid(shifted, out)
-    return step
-
-
-def activation_backward(grad_y, y, *, function, grad_bias, out):
-    scratch = empty_like(y, 8)
-
-    def step():
-        if function == "tanh":
-            np.multiply(y, y, out=scratch)
-            np.subtract(1, scratch, out=scratch)
-        else:
-            np.subtract(1, y, out=scratch)
-            np.multiply(scratch, y, out=scratch)
-        np.multiply(grad_y, scratch, out=out)
-        if grad_bias is not None:
-            np.sum(out, axis=0, out=grad_bias)
-        return out
-    return step
-
-
-def _sigmoid(x, out):
-    np.negative(x, out=out)
-    np.exp(out, out=out)
-    np.add(out, 1, out=out)
-    return np.divide(1, out, out=out)

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 GENERATOR = np.random.default_rng(0)
+SQRT_2, SQRT_2PI, GELU_SCALE = math.sqrt(2), math.sqrt(2 * math.pi), math.sqrt(2 / math.pi)
 
 
 def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
@@ -240,17 +241,62 @@ def weighted(terms, slopes, sample_weight, mean):
     return float(terms.sum() / n), slopes / n
 
 
-def activation_forward(x, bias, *, function, out=None):
+def activation_forward(x, bias, *, function, alpha, out=None):
     if bias is not None:
         x = x + bias
-    return np.tanh(x) if function == "tanh" else 1 / (1 + np.exp(-x))
+    if function == "sigmoid":
+        return 1 / (1 + np.exp(-x))
+    if function == "tanh":
+        return np.tanh(x)
+    if function == "leaky_relu":
+        return np.where(x > 0, x, alpha * x)
+    if function == "elu":
+        return np.where(x > 0, x, alpha * (np.exp(np.minimum(x, 0)) - 1))
+    if function == "silu":
+        return x / (1 + np.exp(-x))
+    if function == "gelu":
+        return 0.5 * x * (1 + erf(x / SQRT_2))
+    return 0.5 * x * (1 + np.tanh(GELU_SCALE * (x + 0.044715 * x**3)))
 
 
-def activation_backward(grad_y, y, *, function, grad_bias, out=None):
-    grad_x = grad_y * (1 - y**2) if function == "tanh" else grad_y * y * (1 - y)
+def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out=None):
+    x = y = kept
+    if bias is not None and function not in ("sigmoid", "tanh"):
+        x = x + bias
+    if function == "sigmoid":
+        slope = y * (1 - y)
+    elif function == "tanh":
+        slope = 1 - y**2
+    elif function == "leaky_relu":
+        slope = np.where(x > 0, 1, alpha).astype(x.dtype)
+    elif function == "elu":
+        slope = np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
+    elif function == "silu":
+        sigmoid = 1 / (1 + np.exp(-x))
+        slope = sigmoid * (1 + x * (1 - sigmoid))
+    elif function == "gelu":
+        slope = 0.5 * (1 + erf(x / SQRT_2)) + x * np.exp(-0.5 * x**2) / SQRT_2PI
+    else:
+        tanh = np.tanh(GELU_SCALE * (x + 0.044715 * x**3))
+        slope = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * GELU_SCALE * (1 + 3 * 0.044715 * x**2)
+    grad_x = grad_y * slope
     if grad_bias is not None:
         grad_bias[...] = grad_x.sum(axis=0)
     return grad_x
+
+
+def erf(x):
+    """NumPy has none; SciPy's would be faster."""
+    return np.array([math.erf(v) for v in x.ravel().tolist()], x.dtype).reshape(x.shape)
+
+
+def softmax_forward(x, *, out=None):
+    exp = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(grad_y, y, *, out=None):
+    return y * (grad_y - (grad_y * y).sum(axis=-1, keepdims=True))
 
 
 def layout(x, axis):

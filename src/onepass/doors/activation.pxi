@@ -1,91 +1,90 @@
-# Sigmoid and tanh, by rows; without a bias every element is a row.
+# Activations: functions of every element alone, by elements, or by blocks of rows where the gradient of a bias is summed.
 
-cdef int run_activation(kernel *const *both, activation_args *a, cnp.ndarray x, int64_t cost) except -1:
-    """Run a kernel of x's type by rows."""
-    cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(x), grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
-    cost = cost * size << (cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE)
-    if size >= GIL_THRESHOLD:
-        with nogil:
-            run(task, a, a.rows, grain, cost)
-    elif size > 0:
-        run(task, a, a.rows, grain, cost)
+cdef struct activation_function:
+    int number
+    int64_t forward_cost, backward_cost
 
 
-cdef int function_number(str function) except -1:
-    if function == "sigmoid":
-        return SIGMOID
-    if function == "tanh":
-        return TANH
-    raise ValueError(f'function must be "sigmoid" or "tanh", was {function!r}')
+cdef activation_function find_function(str name) except *:
+    if name == "sigmoid":
+        return activation_function(SIGMOID, SIGMOID_COST, GRADIENT_COST)
+    if name == "tanh":
+        return activation_function(TANH, SIGMOID_COST, GRADIENT_COST)
+    if name == "leaky_relu":
+        return activation_function(LEAKY_RELU, LEAKY_RELU_COST, GRADIENT_COST)
+    if name == "elu":
+        return activation_function(ELU, ELU_COST, ELU_COST)
+    if name == "silu":
+        return activation_function(SILU, SIGMOID_COST, SILU_GRADIENT_COST)
+    if name == "gelu":
+        return activation_function(GELU, GELU_COST, GELU_COST)
+    if name == "gelu_tanh":
+        return activation_function(GELU_TANH, SIGMOID_COST, SILU_GRADIENT_COST)
+    raise ValueError('function must be "sigmoid", "tanh", "leaky_relu", "elu", "silu", "gelu" or "gelu_tanh", '
+                     f'was {name!r}')
 
 
-cdef void *channel_array(object array, cnp.ndarray x, str x_name, str name, bint written,
-                         activation_args *a) except? NULL:
-    """The data of a bias or its gradient, and x as rows; where that is None, NULL and rows of one element."""
-    cdef int last = cnp.PyArray_NDIM(x) - 1
-    a.rows, a.channels = cnp.PyArray_SIZE(x), 1
-    if array is None:
-        return NULL
-    if last < 0:
-        raise ValueError(f"{x_name} must have an axis of channels where {name} is not None, had shape ()")
-    check_c_contiguous(x, x_name)
-    a.channels = cnp.PyArray_DIMS(x)[last]
-    a.rows = cnp.PyArray_SIZE(x) // max(<ptrdiff_t>1, a.channels)
-    return per_channel(array, cnp.PyArray_TYPE(x), written, x, last, name)
+cdef ptrdiff_t check_channels(cnp.ndarray x, str name, object vector, str vector_name, bint written) except -1:
+    """The length of a bias or its gradient, which must be that of x's last axis; 1 without one."""
+    if vector is None:
+        return 1
+    check_rows(x, name, vector, vector_name, written)
+    return cnp.PyArray_SIZE(<cnp.ndarray>vector)
 
 
-def activation_forward(x, bias, *, str function not None, out=None):
+def activation_forward(x, bias, *, str function not None, alpha, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.activation_forward`."""
     cdef activation_args a
+    cdef activation_function f
     cdef cnp.ndarray y
     check(x, cnp.NPY_NOTYPE, False, "x")
-    a.function = function_number(function)
-    a.bias = channel_array(bias, x, "x", "bias", False, &a)
+    f = find_function(function)
+    a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
+    a.lanes = lanes_of(check_channels(x, "x", bias, "bias", False))
     y = dense_output(out, x, "x")
     if out is not None:
         check_apart(("out", "x", "bias"), (out, x, bias), 1, in_place=x)
-    a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_activation(table.activation_forward, &a, x, SIGMOID_COST)
+    a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    a.x, a.y, a.bias = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y), NULL
+    if bias is not None:
+        a.bias = periodic_copy(bias, a.lanes)
+    run_by_elements(table.activation_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
+                    f.forward_cost << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
+    free(<void *>a.bias)
     return y
 
 
-def activation_backward(grad_y, y, *, str function not None, grad_bias, out=None):
+def activation_backward(grad_y, kept, bias, *, str function not None, alpha, grad_bias, out=None):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.activation_backward`."""
     cdef activation_args a
+    cdef activation_function f
+    cdef bias_relu_dropout_args sums
     cdef cnp.ndarray grad_x
+    cdef bint double_precision
     check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
-    check(y, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "y")
-    a.function = function_number(function)
-    check_alike(y, grad_y, "y", "grad_y")
-    a.grad_bias = channel_array(grad_bias, grad_y, "grad_y", "grad_bias", True, &a)
+    double_precision = cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE
+    check(kept, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "kept")
+    f = find_function(function)
+    a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
+    check_alike(kept, grad_y, "kept", "grad_y")
+    sums.channels = check_channels(grad_y, "grad_y", bias, "bias", False)
+    if grad_bias is not None:
+        sums.channels = check_channels(grad_y, "grad_y", grad_bias, "grad_bias", True)
     grad_x = dense_output(out, grad_y, "grad_y")
-    check_apart(("out", "grad_bias", "grad_y", "y"), (out, grad_bias, grad_y, y), 2, in_place=grad_y)
-    a.grad_y, a.y = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>y)
-    a.grad_x = cnp.PyArray_DATA(grad_x)
-    if grad_bias is None:
-        run_activation(table.activation_backward, &a, grad_y, GRADIENT_COST)
-    else:
-        sum_activation(&a, grad_y)
+    check_apart(("out", "grad_bias", "grad_y", "kept", "bias"), (out, grad_bias, grad_y, kept, bias), 2,
+                in_place=grad_y)
+    a.size, a.lanes = cnp.PyArray_SIZE(<cnp.ndarray>grad_y), lanes_of(sums.channels)
+    a.grad_y, a.x = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>kept)
+    a.grad_x, a.bias = cnp.PyArray_DATA(grad_x), NULL
+    sums.size, sums.lanes = a.size, a.lanes
+    if bias is not None and f.number != SIGMOID and f.number != TANH:
+        a.bias = periodic_copy(bias, a.lanes)
+    try:
+        if grad_bias is None:
+            run_by_elements(table.activation_backward[double_precision], &a, a.size, f.backward_cost << double_precision)
+        elif sums.channels > 0:
+            sums.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
+            sum_rows(table.activation_row_sums, &a, &a.partial, &sums, double_precision, f.backward_cost)
+    finally:
+        free(<void *>a.bias)
     return grad_x
-
-
-cdef int sum_activation(activation_args *a, cnp.ndarray grad_y) except -1:
-    cdef int kind = cnp.PyArray_TYPE(grad_y) == cnp.NPY_DOUBLE
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(grad_y)
-    cdef ptrdiff_t blocks = (a.rows + ACTIVATION_BLOCK_ROWS - 1) // ACTIVATION_BLOCK_ROWS
-    a.partial = <double *>malloc(<size_t>(max(<ptrdiff_t>1, blocks) * a.channels + 1) * sizeof(double))
-    if a.partial == NULL:
-        raise MemoryError
-    if size >= GIL_THRESHOLD:
-        with nogil:
-            sum_activation_parts(kind, a, blocks, size)
-    else:
-        sum_activation_parts(kind, a, blocks, size)
-    free(a.partial)
-
-
-cdef void sum_activation_parts(int kind, activation_args *a, ptrdiff_t blocks, ptrdiff_t size) noexcept nogil:
-    cdef ptrdiff_t grain = max(<ptrdiff_t>1, GRAIN // (ACTIVATION_BLOCK_ROWS * max(<ptrdiff_t>1, a.channels)))
-    run(table.activation_row_sums[kind], a, blocks, grain, size * <int64_t>GRADIENT_COST << kind)
-    run(table.activation_merge_sums[kind], a, a.channels, 256, blocks * a.channels * <int64_t>GRAD_NORM_COST)

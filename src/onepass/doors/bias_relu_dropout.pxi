@@ -9,15 +9,15 @@ cdef int check_rows(cnp.ndarray x, str name, object vector, str vector_name, bin
     per_channel(vector, cnp.PyArray_TYPE(x), written, x, ndim - 1, vector_name, required=True)
 
 
-cdef void *periodic_copy(cnp.ndarray bias) except NULL:
-    """A copy of a bias that goes on for another word of 32 elements, from the beginning again and again."""
+cdef void *periodic_copy(cnp.ndarray bias, ptrdiff_t length) except NULL:
+    """A copy of a bias that goes on to this length, from the beginning again and again."""
     cdef ptrdiff_t item = cnp.PyArray_ITEMSIZE(bias), channels = cnp.PyArray_SIZE(bias), done = channels, n
-    cdef char *memory = <char *>malloc(<size_t>((channels + 32) * item))
+    cdef char *memory = <char *>malloc(<size_t>(length * item + 1))
     if memory == NULL:
         raise MemoryError
     memcpy(memory, cnp.PyArray_DATA(bias), <size_t>(channels * item))
-    while 0 < done < channels + 32:
-        n = min(done, channels + 32 - done)
+    while 0 < done < length:
+        n = min(done, length - done)
         memcpy(memory + done * item, memory, <size_t>(n * item))
         done += n
     return memory
@@ -45,7 +45,7 @@ def bias_relu_dropout_forward(x, bias, *, bint relu, p, seed, offset, out=None):
         mask = new_array(1, &words, cnp.NPY_UINT32)
         a.mask = <uint32_t *>cnp.PyArray_DATA(mask)
     if bias is not None:
-        memory = periodic_copy(bias)
+        memory = periodic_copy(bias, cnp.PyArray_SIZE(<cnp.ndarray>bias) + 32)  # the rest of a word
         a.channels = cnp.PyArray_SIZE(<cnp.ndarray>bias)
     a.bias = memory
     a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
@@ -79,27 +79,36 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     a.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
     a.channels = cnp.PyArray_SIZE(<cnp.ndarray>grad_bias)
     if a.channels > 0:
-        sum_rows(&a, cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE)
+        a.lanes = lanes_of(a.channels)
+        sum_rows(table.bias_relu_dropout_backward, &a, &a.partial, &a,
+                 cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, BIAS_RELU_COST)
     return grad_x
 
 
-cdef int sum_rows(bias_relu_dropout_args *a, bint double_precision) except -1:
-    cdef ptrdiff_t block, blocks
-    a.lanes = (BIAS_MIN_LANES + a.channels - 1) // a.channels * a.channels
-    block = BIAS_BLOCK_ROWS * a.lanes
-    blocks = (a.size + block - 1) // block
-    a.partial = <double *>malloc(<size_t>(blocks * a.lanes + 1) * sizeof(double))
+cdef ptrdiff_t lanes_of(ptrdiff_t channels) noexcept:
+    """The smallest multiple of the channels from BIAS_MIN_LANES on."""
+    return (BIAS_MIN_LANES + channels - 1) // max(<ptrdiff_t>1, channels) * channels
+
+
+cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_dropout_args *a,
+                  bint double_precision, int64_t cost) except -1:
+    """Run a kernel by blocks of rows that leaves its sums in `partial`, an argument of its own, and merge them.
+
+    Of `a`, the sizes and grad_bias must be set.
+    """
+    cdef ptrdiff_t block = BIAS_BLOCK_ROWS * a.lanes, blocks = (a.size + block - 1) // block
+    a.partial = partial[0] = <double *>malloc(<size_t>(blocks * a.lanes + 1) * sizeof(double))
     if a.partial == NULL:
         raise MemoryError
     if a.size >= GIL_THRESHOLD:
         with nogil:
-            run_sums(a, double_precision, blocks)
+            run_sums(both[double_precision], args, a, double_precision, blocks, cost)
     else:
-        run_sums(a, double_precision, blocks)
+        run_sums(both[double_precision], args, a, double_precision, blocks, cost)
     free(a.partial)
 
 
-cdef void run_sums(bias_relu_dropout_args *a, bint double_precision, ptrdiff_t blocks) noexcept nogil:
-    run(table.bias_relu_dropout_backward[double_precision], a, blocks, 1,
-        a.size * <int64_t>BIAS_RELU_COST << double_precision)
+cdef void run_sums(kernel *task, void *args, bias_relu_dropout_args *a, bint double_precision, ptrdiff_t blocks,
+                   int64_t cost) noexcept nogil:
+    run(task, args, blocks, 1, a.size * cost << double_precision)
     run(table.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.lanes * <int64_t>GRAD_NORM_COST)

@@ -12,7 +12,7 @@
 """
 
 from . import init
-from .activation import ReLU, Sigmoid, Tanh
+from .activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .flatten import Flatten
@@ -35,14 +35,19 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "ELU",
     "Flatten",
+    "GELU",
     "HuberLoss",
+    "LeakyReLU",
     "Linear",
     "MSELoss",
     "Module",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "fold_batch_norm",
     "fold_dropout",

@@ -55,6 +55,8 @@ class Module(UsesKernels):
         "channel_dropout_forward",
         "dropout_backward",
         "dropout_forward",
+        "softmax_backward",
+        "softmax_forward",
     )
     parameter_names = ()
     buffer_names = ()

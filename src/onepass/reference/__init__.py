@@ -3,7 +3,8 @@
 These functions are the definition of the kernels, the oracle of the tests and the baseline of the
 benchmarks. Made of + - * / sqrt, comparisons and integers, they fix the order of every operation,
 so that the C kernels give the same bits. There are two exceptions: the order of long sums, in batch
-normalisation and the losses, and exp, log and tanh, which are NumPy's here and the kernels' own there.
+normalisation, softmax and the losses, and exp, log, tanh and their kind, which are NumPy's here and the kernels'
+own there.
 """
 
 from .activation import activation_backward, activation_forward
@@ -19,6 +20,7 @@ from .losses import bce_with_logits, cross_entropy, huber, mse
 from .max_norm import max_norm
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
+from .softmax import softmax_backward, softmax_forward
 
 __all__ = [
     "activation_backward",
@@ -44,4 +46,6 @@ __all__ = [
     "mse",
     "rmsprop_step",
     "sgd_step",
+    "softmax_backward",
+    "softmax_forward",
 ]

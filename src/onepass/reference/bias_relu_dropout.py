@@ -56,11 +56,11 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     grad_x = grad_y if mask is None else apply_mask(grad_y, mask, p, out)
     if grad_bias is not None and grad_bias.size:
         with np.errstate(all="ignore"):
-            grad_bias[...] = _row_sums(grad_x.reshape(-1), grad_bias.size).astype(grad_x.dtype)
+            grad_bias[...] = row_sums(grad_x.reshape(-1), grad_bias.size).astype(grad_x.dtype)
     return grad_x
 
 
-def _row_sums(flat, channels):
+def row_sums(flat, channels):
     lanes = -(-MIN_LANES // channels) * channels
     padded = np.zeros(-(-flat.size // (BLOCK_ROWS * lanes)) * BLOCK_ROWS * lanes)
     padded[: flat.size] = flat

@@ -162,19 +162,42 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out)
     return _loss(optax.sigmoid_binary_cross_entropy, prediction, target, sample_weight, mean, out)
 
 
-def activation_forward(x, bias, *, function, out):
+def _function(name, alpha):
+    if name in ("leaky_relu", "elu"):
+        return lambda x: getattr(jax.nn, name)(x, alpha)
+    if name in ("gelu", "gelu_tanh"):
+        return lambda x: jax.nn.gelu(x, approximate=name == "gelu_tanh")
+    return getattr(jax.nn, name)
+
+
+def activation_forward(x, bias, *, function, alpha, out):
     def forward(y, x, bias):
-        return [getattr(jax.nn, function)(x if bias is None else x + bias)]
+        return [_function(function, alpha)(x if bias is None else x + bias)]
 
     return _rival(forward, [_device(out)], [_device(x), _device(bias)], ["y"])
 
 
-def activation_backward(grad_y, y, *, function, grad_bias, out):
-    def backward(grad_x, grad_bias, grad_y, y):
-        grad_x = grad_y * (1 - y * y if function == "tanh" else y * (1 - y))
+def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out):
+    def backward(grad_x, grad_bias, grad_y, kept, bias):
+        if function in ("sigmoid", "tanh"):
+            grad_x = grad_y * (1 - kept * kept if function == "tanh" else kept * (1 - kept))
+        else:
+            (grad_x,) = jax.vjp(_function(function, alpha), kept if bias is None else kept + bias)[1](grad_y)
         return grad_x, None if grad_bias is None else grad_x.sum(0)
 
-    return _rival(backward, [_device(out), _device(grad_bias)], [_device(grad_y), _device(y)], ("grad_x", "grad_bias"))
+    fixed = [_device(grad_y), _device(kept), _device(bias)]
+    return _rival(backward, [_device(out), _device(grad_bias)], fixed, ("grad_x", "grad_bias"))
+
+
+def softmax_forward(x, *, out):
+    return _rival(lambda y, x: [jax.nn.softmax(x)], [_device(out)], [_device(x)], ["y"])
+
+
+def softmax_backward(grad_y, y, *, out):
+    def backward(grad_x, grad_y, y):
+        return [y * (grad_y - (grad_y * y).sum(-1, keepdims=True))]
+
+    return _rival(backward, [_device(out)], [_device(grad_y), _device(y)], ["grad_x"])
 
 
 def block(x, grad_y, weight, bias, p):

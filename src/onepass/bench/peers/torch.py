@@ -219,27 +219,48 @@ def bce_with_logits(*, prediction, target, pos_weight, sample_weight, mean, out)
     return _element_loss(function, prediction, target, sample_weight, mean)
 
 
-def activation_forward(*, x, bias, function, out):
+def _operator(function):
+    return ("gelu", {"approximate": "tanh"}) if function == "gelu_tanh" else (function, {})
+
+
+def activation_forward(*, x, bias, function, alpha, out):
     x, bias, y = _shared(x, bias, out)
-    compute = getattr(torch, function)
+    name, approximate = _operator(function)
+    options = [alpha] if function in ("leaky_relu", "elu") else []
+    compute = getattr(torch.ops.aten, name).out
 
     def run():
-        compute(x if bias is None else torch.add(x, bias, out=y), out=y)
+        compute(x if bias is None else torch.add(x, bias, out=y), *options, **approximate, out=y)
 
     return _rival(run, {"y": out})
 
 
-def activation_backward(*, grad_y, y, function, grad_bias, out):
-    grad_y, y, sums, grad_x = _shared(grad_y, y, grad_bias, out)
-    backward = getattr(torch.ops.aten, f"{function}_backward").grad_input
+def activation_backward(*, grad_y, kept, bias, function, alpha, grad_bias, out):
+    grad_y, kept, bias, sums, grad_x = _shared(grad_y, kept, bias, grad_bias, out)
+    if bias is not None and function not in ("sigmoid", "tanh"):
+        kept = kept + bias
+    name, approximate = _operator(function)
+    options = {"leaky_relu": [kept, alpha, False], "elu": [alpha, 1, 1, False, kept]}.get(function, [kept])
+    backward = getattr(torch.ops.aten, f"{name}_backward").grad_input
 
     def run():
-        backward(grad_y, y, grad_input=grad_x)
+        backward(grad_y, *options, **approximate, grad_input=grad_x)
         if sums is not None:
             torch.sum(grad_x, dim=0, out=sums)
 
     named = {"grad_x": out, "grad_bias": grad_bias}
     return _rival(run, {name: array for name, array in named.items() if array is not None})
+
+
+def softmax_forward(*, x, out):
+    x, y = _shared(x, out)
+    return _rival(lambda: torch.softmax(x, -1, out=y), {"y": out})
+
+
+def softmax_backward(*, grad_y, y, out):
+    grad_y, y, grad_x = _shared(grad_y, y, out)
+    backward = torch.ops.aten._softmax_backward_data.out
+    return _rival(lambda: backward(grad_y, y, -1, y.dtype, grad_input=grad_x), {"grad_x": out})
 
 
 def block(x, grad_y, weight, bias, p):
