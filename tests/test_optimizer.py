@@ -751,3 +751,10 @@ def test_the_state_of_another_optimizer_is_recognised():
         optimizer = mine([np.ones(3)])
         with pytest.raises(ValueError, match=f"is this the state of another optimizer than {mine.__name__}"):
             optimizer.load_state_dict(other([np.ones(3)]).state_dict())
+
+
+@every_class
+@every_backend
+def test_a_group_without_parameters_may_be_the_only_one(cls, backend):
+    optimizer = cls([{"params": []}]).set_backend(backend)
+    assert optimizer.step([]) is True and optimizer.state_dict()["state"] == {}

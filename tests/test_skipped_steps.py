@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from onepass import native, nn, reference
-from onepass.optim import SGD, Adam, AdamW, RMSProp
+from onepass.optim import SGD, Adagrad, Adam, AdamW, RMSProp
 
 EPS = np.finfo(np.float64).eps
-CLASSES = [SGD, RMSProp, Adam, AdamW]
+CLASSES = [SGD, RMSProp, Adam, AdamW, Adagrad]
 
 every_class = pytest.mark.parametrize("cls", CLASSES)
 every_backend = pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])

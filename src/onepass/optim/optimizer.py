@@ -8,12 +8,12 @@ from ..backend import UsesKernels
 from ..checks import number
 from .checks import check_keys, check_like, check_overlap, check_param, flag, optional_norm
 from .regularization import check_regularization, kernel_options
-from .state import SavesState
+from .state import HasState
 
 UNSCALED = 1.0  # a default that is recognised needs no check
 
 
-class Optimizer(UsesKernels, SavesState):
+class Optimizer(UsesKernels, HasState):
     """What all optimizers share: parameter groups, their state, and the step. Use a subclass.
 
     params : the arrays to update in place, float32 or float64, of any shape, contiguous, writable,
@@ -112,6 +112,8 @@ class Optimizer(UsesKernels, SavesState):
         """
         if grad_scale is not UNSCALED:
             grad_scale = number("grad_scale", grad_scale)
+        if self._is_averaged:
+            self._check_not_averaged()
         grads = self._in_order(grads)
         if len(self.param_groups) != len(self._sizes):
             raise ValueError(f"param_groups must keep its {len(self._sizes)} groups: use add_param_group")
@@ -119,7 +121,7 @@ class Optimizer(UsesKernels, SavesState):
         for call in self._calls:
             group = self._refresh(call)
             work.append((call, group, self._params(call, group), self._take(grads, call.order)))
-        if len(work) > 1 or self.kernels is not native or work[0][1]["max_norm"] is not None:
+        if len(work) != 1 or self.kernels is not native or work[0][1]["max_norm"] is not None:
             # One native call checks all its arrays before it modifies any. Several, as with max_norm, or
             # another backend's, are checked here, for as long as they are the same arrays just once.
             arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
@@ -201,6 +203,7 @@ class Optimizer(UsesKernels, SavesState):
                 self._prepare(call, options)
 
     def __getstate__(self):
+        self._check_not_averaged()
         return super().__getstate__() | {"_checked": [], "_marks": []}
 
     def __repr__(self):

@@ -1,12 +1,16 @@
+import contextlib
+
 import numpy as np
 
-from .checks import check_keys, check_same, flag, optional_norm, step_count
+from .checks import check_keys, check_like, check_param, check_same, flag, optional_norm, step_count
 
 WHOLE = {"max_grad_norm": optional_norm, "skip_nonfinite": flag, "skipped_steps": step_count}  # for all groups
 
 
-class SavesState:
-    """An optimizer's options and state as dicts and lists, and back."""
+class HasState:
+    """An optimizer's options and state as dicts and lists, and back; and its averages in the parameters' place."""
+
+    _is_averaged = False
 
     def state_dict(self):
         """A copy of all options and state, in dicts and lists as PyTorch's are::
@@ -18,6 +22,7 @@ class SavesState:
         The integers are positions in the order of the parameters over all groups. If these have
         names, a group lists them as "param_names".
         """
+        self._check_not_averaged()
         state = {}
         for call in self._calls:
             self._refresh(call)
@@ -63,6 +68,55 @@ class SavesState:
         for name, value in whole.items():
             setattr(self, name, value)
 
+    @contextlib.contextmanager
+    def averaged(self):
+        """A context in which the parameters of groups with `ema_decay` are their averages, for evaluation.
+
+        Parameters and averages change places, in the arrays as they are, and change back at the end, whatever
+        happens: what is written into the parameters meanwhile is the average afterwards. RuntimeError if the
+        optimizer steps, or its state is saved, loaded or copied, in between. ValueError without any averages.
+
+        Batch normalisation keeps the running statistics of training; `onepass.nn.reestimate_batch_norm` takes
+        new ones.
+
+        >>> from onepass import optim
+        >>> weight = np.array([1.0])
+        >>> optimizer = optim.SGD([weight], lr=1.0, ema_decay=0.75)
+        >>> optimizer.step([np.array([4.0])])
+        True
+        >>> with optimizer.averaged():
+        ...     print(weight)
+        [0.]
+        >>> print(weight)
+        [-3.]
+        """
+        self._check_not_averaged()
+        pairs, keys = [], list(self._keys)
+        for call in self._calls:
+            group = self._refresh(call)
+            if group["ema_decay"] is not None:
+                for i, param, average in zip(call.order, self._params(call, group), call.state["ema_param"]):
+                    check_param(f"params[{keys[i]!r}]", param)
+                    check_like(f"params[{keys[i]!r}]", param, "its ema_param", average)
+                    pairs.append((param, average))
+        if not pairs:
+            raise ValueError("averaged needs a group with ema_decay and parameters, had none")
+        swapped = []
+        try:
+            self._is_averaged = True
+            for pair in pairs:
+                _swap(*pair)
+                swapped.append(pair)
+            yield
+        finally:
+            for pair in swapped:
+                _swap(*pair)
+            self._is_averaged = False
+
+    def _check_not_averaged(self):
+        if self._is_averaged:
+            raise RuntimeError("the parameters are their averages in a `with optimizer.averaged()`: leave it first")
+
     def _load(self, call, options, states):
         """The step counts and the state arrays of one call from the "state" of a state_dict."""
         keys, first = list(self._keys), states[call.order[0]]
@@ -78,3 +132,9 @@ class SavesState:
                 state[name].append(np.empty_like(param, subok=False))
                 state[name][k][...] = states[i][name]
         return steps, state
+
+
+def _swap(a, b):
+    kept = a.copy("K")
+    a[...] = b
+    b[...] = kept
