@@ -1,137 +1,13 @@
-"""The optimizers and batch normalisation against PyTorch's, in float64."""
+"""Batch normalisation against PyTorch's, in float64."""
 
 import math
 
 import numpy as np
 import pytest
 
-from onepass import optim
-
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 
 EPS = np.finfo(np.float64).eps
-STEPS = 20
-SHAPES = [(7, 5), (5,), (), (2, 3, 1, 4), (130,)]
-
-CASES = [
-    *[("SGD", options) for options in [
-        {},
-        {"weight_decay": 0.1},
-        {"maximize": True},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "maximize": True, "weight_decay": 0.1},
-        {"momentum": 0.9, "dampening": 0.9},
-        {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.1},
-        {"momentum": 0.9, "nesterov": True},
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
-    ]],
-    *[("RMSProp", options) for options in [
-        {},
-        {"weight_decay": 0.1},
-        {"alpha": 0.9, "eps": 1e-3},
-        {"maximize": True},
-        {"centered": True},
-        {"centered": True, "weight_decay": 0.1, "maximize": True},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "centered": True, "alpha": 0.9},
-        {"momentum": 0.5, "centered": True, "weight_decay": 0.1, "eps": 1e-4},
-        {"momentum": 0.9, "weight_decay": 0.1, "maximize": True},
-    ]],
-    *[(name, options) for name in ("Adam", "AdamW") for options in [
-        {},
-        {"weight_decay": 0.1},
-        {"weight_decay": 0.0},
-        {"betas": (0.5, 0.9), "eps": 1e-3},
-        {"amsgrad": True},
-        {"amsgrad": True, "weight_decay": 0.1, "betas": (0.8, 0.9)},
-        {"maximize": True, "weight_decay": 0.1},
-        {"maximize": True, "amsgrad": True},
-        {"betas": (0.0, 0.99)},
-    ]],
-]
-
-
-@pytest.mark.parametrize("name, options", CASES, ids=str)
-def test_optimizer_takes_the_same_20_steps(kernels, name, options):
-    """Two groups, gradients that are missing at times, and a learning rate that changes half way."""
-    rng = np.random.default_rng(0)
-    mine = [np.asarray(rng.uniform(-1, 1, shape)) for shape in SHAPES]
-    theirs = [torch.from_numpy(param.copy()) for param in mine]
-
-    def groups(params):
-        return [{"params": params[:2]}, {"params": params[2:], "lr": 0.02, "weight_decay": 0.05}]
-
-    optimizer = getattr(optim, name)(groups(mine), lr=0.01, **options).set_backend(kernels)
-    peer_class = getattr(torch.optim, name.replace("Prop", "prop"))
-    peer = peer_class(groups(theirs), lr=0.01, foreach=False, **options)
-    for t in range(STEPS):
-        if t == STEPS // 2:
-            for group in (*optimizer.param_groups, *peer.param_groups):
-                group["lr"] *= 0.3
-        # Gradients of at least 1/2 in magnitude: no quotient by a root is ill-conditioned.
-        grads = [np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape)) for shape in SHAPES]
-        grads = [None if (t + i) % 7 == 3 else grad for i, grad in enumerate(grads)]
-        optimizer.step(grads)
-        for param, grad in zip(theirs, grads):
-            param.grad = None if grad is None else torch.from_numpy(grad)
-        peer.step()
-    # Either computation rounds less than 20 times a step on the way to an update. An update is at most
-    # lr / sqrt(1 - alpha) of RMSProp's, times 1 / (1 - momentum): 0.02 * 10 * 10. Its centered variance,
-    # s - a * a with a <= sqrt(1 - alpha^t) * sqrt(s), loses a factor of at most 1 / alpha^20 < 9.
-    tolerance = 2 * STEPS * 20 * EPS * (0.02 * 10 * 10 * 9)
-    for param, other in zip(mine, theirs):
-        np.testing.assert_allclose(param, other.numpy(), rtol=0, atol=tolerance)
-    state = optimizer.state_dict()["state"]
-    for i, other in enumerate(theirs):
-        for kind, value in peer.state[other].items():
-            if value is not None:  # SGD's velocity without momentum
-                np.testing.assert_allclose(state[i][kind], np.asarray(value), rtol=0, atol=tolerance)
-    assert [state[i]["step"] for i in range(len(SHAPES))] == [
-        sum((t + i) % 7 != 3 for t in range(STEPS)) for i in range(len(SHAPES))
-    ]
-
-
-@pytest.mark.parametrize("name", ["SGD", "Adam"])
-@pytest.mark.parametrize("largest", [0.5, 100.0])
-def test_gradients_are_scaled_down_as_clip_grad_norm_does(kernels, name, largest):
-    rng = np.random.default_rng(3)
-    mine = [np.asarray(rng.uniform(-1, 1, shape)) for shape in SHAPES]
-    theirs = [torch.from_numpy(param.copy()) for param in mine]
-    optimizer = getattr(optim, name)(mine, lr=0.01, max_grad_norm=largest).set_backend(kernels)
-    peer = getattr(torch.optim, name)(theirs, lr=0.01)
-    for _ in range(STEPS):
-        grads = [np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape)) for shape in SHAPES]
-        optimizer.step(grads)
-        for param, grad in zip(theirs, grads):
-            param.grad = torch.from_numpy(grad)
-        norm = torch.nn.utils.clip_grad_norm_(theirs, largest)
-        peer.step()
-        # Some 200 squares are added, by either.
-        assert abs(optimizer.grad_norm - float(norm)) <= 400 * EPS * float(norm)
-    # As above, where each update is at most lr times a small factor; the norm adds 200 roundings of it.
-    for param, other in zip(mine, theirs):
-        np.testing.assert_allclose(param, other.numpy(), rtol=0, atol=2 * STEPS * 220 * EPS)
-
-
-@pytest.mark.parametrize("switch", [
-    {"momentum": 0.9, "dampening": 0.5},
-    {"momentum": 0.9, "nesterov": True},
-], ids=str)
-def test_sgd_with_momentum_from_the_third_step_on(kernels, switch):
-    rng = np.random.default_rng(1)
-    mine = rng.uniform(-1, 1, 9)
-    theirs = torch.from_numpy(mine.copy())
-    optimizer, peer = optim.SGD([mine], lr=0.1).set_backend(kernels), torch.optim.SGD([theirs], lr=0.1)
-    for t in range(6):
-        if t == 2:
-            optimizer.param_groups[0].update(switch)
-            peer.param_groups[0].update(switch)
-        grad = rng.uniform(-1, 1, 9)
-        optimizer.step([grad])
-        theirs.grad = torch.from_numpy(grad)
-        peer.step()
-    np.testing.assert_allclose(mine, theirs.numpy(), rtol=0, atol=6 * 8 * EPS)
-
 
 BATCH_SHAPES = [(6, 3), (4, 3, 5), (4, 3, 5, 2), (2, 3, 4, 3, 2), (1, 2, 3)]
 
