@@ -49,7 +49,5 @@ class Adagrad(Optimizer):
     def _initial(self, name, param, options):
         return np.full_like(param, options["initial_accumulator_value"], subok=False)
 
-    def _run(self, group, params, grads, state, ema_params, steps, **options):
-        self.kernels.adagrad_step(
-            params, grads, state["sum"], ema_params, steps, lr_decay=group["lr_decay"], eps=group["eps"], **options
-        )
+    def _kernel_call(self, options, state):
+        return "adagrad_step", [state["sum"]], {"lr_decay": options["lr_decay"], "eps": options["eps"]}

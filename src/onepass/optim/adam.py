@@ -49,13 +49,10 @@ class Adam(Optimizer):
     def _state_names(self, options):
         return {"exp_avg": True, "exp_avg_sq": True, "max_exp_avg_sq": options["amsgrad"]}
 
-    def _run(self, group, params, grads, state, ema_params, steps, **options):
-        beta1, beta2 = group["betas"]
-        self.kernels.adam_step(
-            params, grads, state["exp_avg"], state["exp_avg_sq"],
-            state["max_exp_avg_sq"] if group["amsgrad"] else None, ema_params, steps,
-            beta1=beta1, beta2=beta2, eps=group["eps"], **options,
-        )
+    def _kernel_call(self, options, state):
+        beta1, beta2 = options["betas"]
+        lists = [state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if options["amsgrad"] else None]
+        return "adam_step", lists, {"beta1": beta1, "beta2": beta2, "eps": options["eps"]}
 
 
 class AdamW(Adam):

@@ -6,7 +6,9 @@ import numpy as np
 from .. import native
 from ..backend import UsesKernels
 from ..checks import number
-from .checks import check_keys, check_like, check_overlap, check_param, flag, optional_norm
+from .call import Call, check_arrays, mark
+from .checks import check_keys, check_overlap, check_param, flag, optional_norm
+from .norm import norm_of
 from .regularization import check_regularization, kernel_options
 from .state import HasState
 
@@ -125,16 +127,16 @@ class Optimizer(UsesKernels, HasState):
             # One native call checks all its arrays before it modifies any. Several, as with max_norm, or
             # another backend's, are checked here, for as long as they are the same arrays just once.
             arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
-            marks = list(map(_mark, arrays))
+            marks = list(map(mark, arrays))
             if marks != self._marks:
-                self._check(work)
+                check_arrays(self._keys, work)
                 self._checked, self._marks = arrays, marks
         norm = None
         try:
             if self._max_grad_norm is not None or self._skip_nonfinite:
-                norm = grad_scale * self._norm(work)
+                norm = grad_scale * norm_of(self.kernels, work)
                 if not math.isfinite(norm):
-                    self._check(work)
+                    check_arrays(self._keys, work)
                     self.grad_norm = norm
                     self.skipped_steps += 1
                     return False
@@ -142,9 +144,12 @@ class Optimizer(UsesKernels, HasState):
                     ratio = self._max_grad_norm / (norm + 1e-6)
                     grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
             for call, group, params, grads in work:
-                self._update(call, group, params, grads, grad_scale)
+                call.keywords["grad_scale"] = grad_scale  # kept there, since one dict alone is passed on without a copy
+                getattr(self.kernels, call.kernel)(params, grads, *call.lists, **call.keywords)
+                if group["max_norm"] is not None:
+                    self._limit_norms(call, group, params, grads)
         except (TypeError, ValueError):
-            self._check(work)  # says the same in the caller's names
+            check_arrays(self._keys, work)  # says the same in the caller's names
             raise
         self.grad_norm = norm
         return True
@@ -197,7 +202,7 @@ class Optimizer(UsesKernels, HasState):
         self._named = named if keys else self._named
         for dtype in dict.fromkeys(param.dtype for param in options["params"]):
             members = [i for i, param in enumerate(options["params"]) if param.dtype == dtype]
-            self._calls.append(_Call(index, members, [first + i for i in members], dtype))
+            self._calls.append(Call(index, members, [first + i for i in members], dtype))
         for call in self._calls:
             if call.group == index:
                 self._prepare(call, options)
@@ -231,41 +236,17 @@ class Optimizer(UsesKernels, HasState):
         """A state array before the first step."""
         return np.zeros_like(param, subok=False)
 
-    def _run(self, group, params, grads, state, ema_params, steps, **options):
-        """Call the kernel; `options` are those that every step takes."""
+    def _kernel_call(self, options, state):
+        """The kernel's name, the lists of state that it takes, None for one without use, and its own keywords."""
         raise NotImplementedError
 
-    def _update(self, call, group, params, grads, grad_scale):
+    def _limit_norms(self, call, group, params, grads):
+        moved = [i for i, grad in enumerate(grads) if grad is not None]
         averages = call.state["ema_param"] if group["ema_decay"] is not None else None
-        limit = group["max_norm"]
-        ema_params = averages if limit is None else None
-        self._run(group, params, grads, call.state, ema_params, call.steps,
-                  grad_scale=grad_scale, **call.kernel_options)
-        if limit is not None:
-            moved = [i for i, grad in enumerate(grads) if grad is not None]
-            # The average is that of limited weights.
-            self.kernels.max_norm(
-                [params[i] for i in moved], averages and [averages[i] for i in moved],
-                max_norm=limit, ema_decay=call.kernel_options["ema_decay"],
-            )
-
-    def _norm(self, work):
-        """The L2 norm of all gradients; infinite or NaN only where one of them, or the norm, is."""
-        grads_of = {}
-        for call, _, _, grads in work:
-            grads_of.setdefault(call.dtype, []).extend(grads)
-        norms = list(map(self._norm_of, grads_of.values()))
-        # hypot makes infinity of infinity and NaN.
-        return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
-
-    def _norm_of(self, grads):
-        norm = self.kernels.grad_norm(grads)
-        if norm == math.inf:  # squares may lie beyond float64 where numbers do not
-            grads = [grad for grad in grads if grad is not None and grad.size]
-            largest = max(float(np.abs(grad).max()) for grad in grads)
-            if largest < math.inf:
-                return largest * self.kernels.grad_norm([np.asarray(grad / largest) for grad in grads])
-        return norm
+        self.kernels.max_norm(
+            [params[i] for i in moved], averages and [averages[i] for i in moved],
+            max_norm=group["max_norm"], ema_decay=call.keywords["ema_decay"],
+        )
 
     def _options(self, named):
         return ("params", "param_names", *self.defaults) if named else ("params", *self.defaults)
@@ -306,7 +287,7 @@ class Optimizer(UsesKernels, HasState):
         return group
 
     def _prepare(self, call, group):
-        """Check the group's options, and allocate the state arrays that they now need."""
+        """Check the group's options, allocate the state arrays that they now need, and say what the kernel gets."""
         check_keys(f"param_groups[{call.group}]", group, self._options(self._named))
         self._check_options(group)
         for name, needed in self._all_state_names(group).items():
@@ -315,48 +296,12 @@ class Optimizer(UsesKernels, HasState):
                     np.array(param, order="K") if name == "ema_param" else self._initial(name, param, group)
                     for param in self._params(call, group)
                 ]
-        call.kernel_options = kernel_options(group)
+        call.kernel, lists, keywords = self._kernel_call(group, call.state)
+        # With max_norm the average is that of limited weights, and not the step's business.
+        averages = call.state["ema_param"] if group["ema_decay"] is not None and group["max_norm"] is None else None
+        call.lists = (*lists, averages, call.steps)
+        call.keywords = {**keywords, **kernel_options(group)}
         call.options = list(group.values())
 
     def _all_state_names(self, options):
         return {**self._state_names(options), "ema_param": options["ema_decay"] is not None}
-
-    def _check(self, work):
-        keys, written, read = list(self._keys), [], []
-        for call, group, params, grads in work:
-            for k, (i, param, grad) in enumerate(zip(call.order, params, grads)):
-                name = f"params[{keys[i]!r}]"
-                check_param(name, param)
-                if param.dtype != call.dtype:
-                    raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
-                for state_name, arrays in call.state.items():
-                    check_like(name, param, f"its {state_name}", arrays[k])
-                if group["max_norm"] is not None and not param.flags.c_contiguous:
-                    raise ValueError(f"{name} must be C-contiguous for max_norm, with a unit's weights side by side, "
-                                     f"was of shape {param.shape}, strides {param.strides}")
-                written.append((name, param))
-                if grad is not None:
-                    read.append((f"grads[{keys[i]!r}]", grad))
-                    check_like(read[-1][0], grad, name, param)
-        check_overlap(written, read)
-
-
-class _Call:
-    """What one kernel call updates: the parameters of one dtype in one group, and their state."""
-
-    def __init__(self, group, members, order, dtype):
-        self.group = group  # position in param_groups
-        self.members = members  # positions in the group's "params"
-        self.order = order  # positions in the order of the parameters over all groups
-        self.dtype = dtype
-        self.steps = np.zeros(len(members), dtype=np.int64)
-        self.state = {}  # name of a kind of state -> its arrays
-        self.kernel_options = {}  # of the group
-        self.options = []  # the very objects in the group when they were last checked
-
-
-def _mark(array):
-    """What can change about an array that stays the same object; None for none."""
-    if not isinstance(array, np.ndarray):
-        return id(array)
-    return id(array), array.shape, array.strides, array.dtype, array.flags.writeable

@@ -56,10 +56,9 @@ class RMSProp(Optimizer):
         momentum = options["momentum"]
         return {"square_avg": True, "grad_avg": options["centered"], "momentum_buffer": momentum > 0}
 
-    def _run(self, group, params, grads, state, ema_params, steps, **options):
-        momentum = group["momentum"]
-        self.kernels.rmsprop_step(
-            params, grads, state["square_avg"], state["grad_avg"] if group["centered"] else None,
-            state["momentum_buffer"] if momentum else None, ema_params, steps,
-            alpha=group["alpha"], eps=group["eps"], momentum=momentum, nesterov=group["nesterov"], **options,
-        )
+    def _kernel_call(self, options, state):
+        lists = [
+            state["square_avg"], state["grad_avg"] if options["centered"] else None,
+            state["momentum_buffer"] if options["momentum"] else None,
+        ]
+        return "rmsprop_step", lists, {name: options[name] for name in ("alpha", "eps", "momentum", "nesterov")}

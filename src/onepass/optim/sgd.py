@@ -72,10 +72,6 @@ class SGD(Optimizer):
         elif starts and group["momentum"]:
             call.steps[:] = 0  # the first gradient with momentum, whenever it comes, is the first velocity
 
-    def _run(self, group, params, grads, state, ema_params, steps, **options):
-        momentum = group["momentum"]
-        self.kernels.sgd_step(
-            params, grads, state["momentum_buffer"] if momentum else None, ema_params, steps, momentum=momentum,
-            dampening=group["dampening"], running_average=group["running_average"], nesterov=group["nesterov"],
-            **options,
-        )
+    def _kernel_call(self, options, state):
+        own = {name: options[name] for name in ("momentum", "dampening", "running_average", "nesterov")}
+        return "sgd_step", [state["momentum_buffer"] if options["momentum"] else None], own

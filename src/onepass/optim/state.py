@@ -64,7 +64,7 @@ class HasState:
         loaded = [self._load(call, groups[call.group], states) for call in self._calls]
         self.param_groups[:] = groups
         for call, (steps, state) in zip(self._calls, loaded):
-            call.steps, call.state = steps, state
+            call.steps, call.state, call.options = steps, state, []
         for name, value in whole.items():
             setattr(self, name, value)
 

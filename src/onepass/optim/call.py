@@ -1,0 +1,45 @@
+import numpy as np
+
+from .checks import check_like, check_overlap, check_param
+
+
+class Call:
+    """What one kernel call updates: the parameters of one dtype in one group, and their state."""
+
+    def __init__(self, group, members, order, dtype):
+        self.group = group  # position in param_groups
+        self.members = members  # positions in the group's "params"
+        self.order = order  # positions in the order of the parameters over all groups
+        self.dtype = dtype
+        self.steps = np.zeros(len(members), dtype=np.int64)
+        self.state = {}  # name of a kind of state -> its arrays
+        self.options = []  # the very objects in the group when the rest was last prepared
+        self.kernel, self.lists, self.keywords = "", (), {}  # its name; what follows params and grads
+
+
+def mark(array):
+    """What can change about an array that stays the same object; None for none."""
+    if not isinstance(array, np.ndarray):
+        return id(array)
+    return id(array), array.shape, array.strides, array.dtype, array.flags.writeable
+
+
+def check_arrays(keys, work):
+    """All arrays of some calls must be good, and apart in memory; `keys` name the parameters."""
+    keys, written, read = list(keys), [], []
+    for call, group, params, grads in work:
+        for k, (i, param, grad) in enumerate(zip(call.order, params, grads)):
+            name = f"params[{keys[i]!r}]"
+            check_param(name, param)
+            if param.dtype != call.dtype:
+                raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
+            for state_name, arrays in call.state.items():
+                check_like(name, param, f"its {state_name}", arrays[k])
+            if group["max_norm"] is not None and not param.flags.c_contiguous:
+                raise ValueError(f"{name} must be C-contiguous for max_norm, with a unit's weights side by side, "
+                                 f"was of shape {param.shape}, strides {param.strides}")
+            written.append((name, param))
+            if grad is not None:
+                read.append((f"grads[{keys[i]!r}]", grad))
+                check_like(read[-1][0], grad, name, param)
+    check_overlap(written, read)
