@@ -51,8 +51,8 @@ cdef enum:
     MOMENTS_COST = 180  # and normalising as much
     SIGMOID_COST = 900
     LEAKY_RELU_COST = 180
-    ELU_COST = 800
-    GELU_COST = 1800
+    ELU_COST = 700
+    GELU_COST = 1500
     SILU_GRADIENT_COST = 1100
     GRADIENT_COST = 240
     SOFTMAX_COST = 1000

@@ -19,7 +19,7 @@ cdef activation_function find_function(str name) except *:
     if name == "gelu":
         return activation_function(GELU, GELU_COST, GELU_COST)
     if name == "gelu_tanh":
-        return activation_function(GELU_TANH, SIGMOID_COST, SILU_GRADIENT_COST)
+        return activation_function(GELU_TANH, SIGMOID_COST, GELU_COST)
     raise ValueError('function must be "sigmoid", "tanh", "leaky_relu", "elu", "silu", "gelu" or "gelu_tanh", '
                      f'was {name!r}')
 
