@@ -51,7 +51,11 @@ class Scaler:
         y = np.empty((len(x), math.prod(x.shape[1:])), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for rows, block in _blocks(x):
-                y[rows] = ((block - center) / spread * self.width + self.low).reshape(y[rows].shape)
+                block -= center
+                block /= spread
+                block *= self.width
+                block += self.low
+                y[rows] = block.reshape(y[rows].shape)
                 if not np.isfinite(y[rows]).all():
                     raise DataError("some values are not finite, or far beyond the training rows'")
         return y
@@ -195,6 +199,7 @@ class MinMax(Scaler):
         return minimum, maximum - minimum
 
 
+BLOCK = 2**16  # values
 SCALERS = {"standard": Standardize, "minmax": MinMax}
 
 
@@ -205,7 +210,8 @@ def _rows(x):
     return x[:, None] if x.ndim == 1 else x
 
 
-def _blocks(x, rows=4096):
-    """The rows and their values in float64, so many at a time: all of it can be too large."""
+def _blocks(x):
+    """Rows and a copy of their values in float64, as many at a time as stay in cache."""
+    rows = max(1, BLOCK // max(1, math.prod(x.shape[1:])))
     for start in range(0, len(x), rows):
         yield slice(start, start + rows), x[start : start + rows].astype(np.float64)
