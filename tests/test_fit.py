@@ -24,35 +24,6 @@ class Recorder(nn.Sequential):
         return super().forward(x)
 
 
-class WeightedSquares:
-    """The squared error, with weights."""
-
-    def __init__(self, reduction):
-        self.reduction = reduction
-
-    def forward(self, prediction, target, sample_weight=None):
-        weight = np.ones(len(target)) if sample_weight is None else sample_weight
-        total = weight.sum() if self.reduction == "mean" else 1.0
-        self.grad = (2 * (prediction - target) * weight[:, None] / total).astype(prediction.dtype)
-        return float((np.square(prediction - target) * weight[:, None]).sum() / total)
-
-    def backward(self):
-        return self.grad
-
-
-class WeightedClasses(WeightedSquares):
-    """The squared distance from the label, with weights of the classes."""
-
-    def __init__(self, weight):
-        super().__init__("mean")
-        self.weight = np.array(weight)
-
-    def forward(self, prediction, target, sample_weight=None):
-        assert self.weight[target].all()
-        weight = self.weight[target] * (1 if sample_weight is None else sample_weight)
-        return super().forward(prediction, np.stack([target, target], axis=1), weight)
-
-
 def labels(n=40, seed=0):
     """Rows whose first column is their number, and labels of which one in four is 1."""
     x = np.random.default_rng(seed).standard_normal((n, 3), dtype=np.float32)
@@ -130,7 +101,7 @@ def test_accumulated_batches_are_one_big_batch(reduction, weighted, accumulate):
         net = nn.Sequential(nn.Linear(3, 4, dtype=np.float64, rng=0), nn.Tanh(),
                             nn.Linear(4, 2, dtype=np.float64, rng=0))
         optimizer = optim.SGD(net.parameters(), lr=0.1 if reduction == "mean" else 0.01)
-        history = fit(net, WeightedSquares(reduction), optimizer, x, y, sample_weight=weight, epochs=3, rng=0,
+        history = fit(net, nn.MSELoss(reduction), optimizer, x, y, sample_weight=weight, epochs=3, rng=0,
                       schedule="constant", **options)
         params.append([*net.parameters(), np.array([epoch.loss for epoch in history])])
     for mine, other in zip(*params):
@@ -146,26 +117,24 @@ def test_accumulated_batches_weigh_their_classes(weighted):
     weight = 1 + rng.random(30) if weighted else None
     seen = []
     for options in ({"batch_size": 4, "accumulate": 3}, {"batch_size": 12}):
-        net = nn.Sequential(nn.Linear(3, 2, dtype=np.float64, rng=0))
+        net = nn.Sequential(nn.Linear(3, 3, dtype=np.float64, rng=0))
         optimizer = optim.SGD(net.parameters(), lr=0.1)
-        history = fit(net, WeightedClasses([0.5, 0.0, 3.0]), optimizer, x, y, sample_weight=weight, epochs=3, rng=0,
-                      validation=(x, y), **options)
+        history = fit(net, nn.CrossEntropyLoss(weight=[0.5, 0, 3]), optimizer, x, y, sample_weight=weight, epochs=3,
+                      rng=0, validation=(x, y), **options)
         losses = [(epoch.loss, epoch.validation_loss) for epoch in history]
         seen.append([*net.parameters(), np.array(losses)])
     for mine, other in zip(*seen):
         np.testing.assert_allclose(mine, other, rtol=0, atol=18 * 22 * np.finfo(np.float64).eps)
-    kept = y != 1
-    distance = np.square(net(x) - y[:, None]).sum(axis=1)
-    # A weighted mean of 20 numbers, in another order.
-    expected = np.average(distance[kept], weights=np.array([0.5, 0.0, 3.0])[y[kept]])
-    assert losses[-1][1] == pytest.approx(expected, rel=20 * np.finfo(np.float64).eps)
+    expected = nn.CrossEntropyLoss(weight=[0.5, 0, 3]).forward(net(x), y)
+    # A weighted mean of 30 numbers, of which 10 are 0, and of 20.
+    assert losses[-1][1] == pytest.approx(expected, rel=30 * np.finfo(np.float64).eps)
 
 
 def test_classes_without_any_weight():
     x, y = labels()
-    net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    net = nn.Sequential(nn.Linear(3, 3, rng=0))
     with pytest.raises(ValueError, match="weights of the classes that there are must not all be 0"):
-        fit(net, WeightedClasses([0.0, 0.0, 1.0]), optim.SGD(net.parameters()), x, y, epochs=1, batch_size=8)
+        fit(net, nn.CrossEntropyLoss(weight=[0, 0, 1]), optim.SGD(net.parameters()), x, y, epochs=1, batch_size=8)
 
 
 def test_accumulation_in_float32_sets_off_no_batch():
@@ -195,7 +164,7 @@ def test_weights_enter_the_loss_and_rows_of_weight_0_nothing():
     y = y[:, None].astype(np.float32)
     weight = np.arange(40) % 3 / 2
     net = Recorder(nn.Linear(3, 1, rng=0))
-    (epoch,) = fit(net, WeightedSquares("mean"), optim.SGD(net.parameters(), lr=0.0), x, y, sample_weight=weight,
+    (epoch,) = fit(net, nn.MSELoss(), optim.SGD(net.parameters(), lr=0.0), x, y, sample_weight=weight,
                    epochs=1, batch_size=7, rng=0)
     assert set(sum(net.seen, [])) == set(np.flatnonzero(weight))
     errors = np.square(net.eval()(x) - y)[:, 0]
@@ -209,12 +178,12 @@ def test_weights_follow_their_rows_into_validation():
     weight = 1.0 + np.arange(40)
     net = Recorder(nn.Linear(3, 1, rng=0))
     optimizer = optim.SGD(net.parameters(), lr=0.0)
-    (epoch,) = fit(net, WeightedSquares("mean"), optimizer, x, y, sample_weight=weight, epochs=1, batch_size=7, rng=0,
+    (epoch,) = fit(net, nn.MSELoss(), optimizer, x, y, sample_weight=weight, epochs=1, batch_size=7, rng=0,
                    validation=0.2)
     rows = sorted(set(range(40)) - set(sum(net.seen, [])))
     errors = np.square(net.eval()(x) - y)[:, 0]
     assert epoch.validation_loss == pytest.approx(np.average(errors[rows], weights=weight[rows]), rel=2**-20)
-    (epoch,) = fit(net, WeightedSquares("mean"), optimizer, x, y, epochs=1, batch_size=7, rng=0,
+    (epoch,) = fit(net, nn.MSELoss(), optimizer, x, y, epochs=1, batch_size=7, rng=0,
                    validation=(x, y, weight))
     assert epoch.validation_loss == pytest.approx(np.average(errors, weights=weight), rel=2**-20)
 
