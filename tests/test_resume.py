@@ -19,7 +19,9 @@ OPTIMIZERS = {
     "rmsprop": lambda params: optim.RMSProp(params, lr=0.01, momentum=0.5, centered=True),
     "adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True, weight_decay=1e-3),
     "adamw": lambda params: optim.AdamW(params, lr=0.01),
-    "clipped": lambda params: optim.Adam(params, lr=0.01, max_grad_norm=0.5),
+    "adagrad": lambda params: optim.Adagrad(params, lr=0.05, lr_decay=0.01),
+    "clipped": lambda params: optim.Adam(params, lr=0.01, max_grad_norm=0.5, skip_nonfinite=True),
+    "averaged": lambda params: optim.Adam(params, lr=0.01, l1=1e-3, l1_proximal=True, max_norm=1.0, ema_decay=0.8),
 }
 SCHEDULERS = {
     "linear": lambda optimizer: {},
@@ -83,6 +85,7 @@ def test_every_schedule(tmp_path, schedule):
 
 @pytest.mark.parametrize("options", [
     {"accumulate": 3}, {"rng": 5}, {"validation": 0.2}, {"checkpoint_every": 2},
+    {"make": "averaged", "validation": 0.2, "patience": 1000},
     {"validation": 0.2, "patience": 1000}, {"validation": 0.2, "patience": 1000, "monitor": "score", "accumulate": 2},
 ], ids=str)
 def test_every_option(tmp_path, options):
