@@ -758,3 +758,60 @@ def test_the_state_of_another_optimizer_is_recognised():
 def test_a_group_without_parameters_may_be_the_only_one(cls, backend):
     optimizer = cls([{"params": []}]).set_backend(backend)
     assert optimizer.step([]) is True and optimizer.state_dict()["state"] == {}
+
+
+@every_class
+@every_backend
+def test_an_optimizer_takes_its_own_earlier_state_back(cls, backend):
+    param, grad = np.ones(3), np.full(3, 0.5)
+    optimizer = cls([param], **FULL[cls]).set_backend(backend)
+    optimizer.step([grad])
+    saved, before, ends = optimizer.state_dict(), param.copy(), []
+    for _ in range(2):
+        optimizer.step([grad])
+        optimizer.step([grad])
+        ends.append((bits([param]), state_bits(optimizer)))
+        param[...] = before
+        optimizer.load_state_dict(saved)
+    assert ends[0] == ends[1]
+
+
+EVERYWHERE = [
+    ({}, {"l1": 0.1}), ({"l1": 0.1}, {"l1_proximal": True}), ({}, {"max_grad_value": 0.1}), ({}, {"maximize": True}),
+    ({}, {"max_norm": 0.5}), ({"weight_decay": 0.0}, {"weight_decay": 0.5}),
+]
+HEAVY = {"momentum": 0.9}
+
+
+@pytest.mark.parametrize("cls, options, option", [
+    *[(cls, options, option) for cls in CLASSES for options, option in EVERYWHERE],
+    *[(cls, {"weight_decay": 0.5}, {"decoupled_weight_decay": True}) for cls in (RMSProp, Adam, Adagrad)],
+    (SGD, {**HEAVY, "weight_decay": 0.5}, {"decoupled_weight_decay": True}), (SGD, {}, HEAVY),
+    (SGD, HEAVY, {"dampening": 0.5}), (SGD, HEAVY, {"nesterov": True}),
+    (SGD, HEAVY, {"running_average": True}), (RMSProp, {}, HEAVY), (RMSProp, HEAVY, {"nesterov": True}),
+    (RMSProp, {}, {"alpha": 0.5}), (RMSProp, {}, {"centered": True}), (RMSProp, {}, {"eps": 0.5}),
+    (Adam, {}, {"betas": (0.5, 0.999)}), (Adam, {}, {"betas": (0.9, 0.5)}), (Adam, {}, {"eps": 0.5}),
+    (Adam, {"betas": (0.9, 0.5)}, {"amsgrad": True}), (Adagrad, {}, {"lr_decay": 0.5}), (Adagrad, {}, {"eps": 0.5}),
+    (Adagrad, {}, {"initial_accumulator_value": 0.5}),
+], ids=str)
+def test_every_option_changes_the_step(cls, options, option):
+    ends = []
+    for chosen in (options, {**options, **option}):
+        param = np.ones((2, 2))
+        optimizer = cls([param], lr=0.01, **chosen)
+        for scale in (1, 2, 0.5):
+            optimizer.step([np.array([[0.5, 1], [-2, 3]]) * scale])
+        ends.append(param.tobytes())
+    assert ends[0] != ends[1]
+
+
+@every_class
+@every_backend
+def test_the_average_is_that_of_limited_weights(cls, backend):
+    param = np.full((2, 2), 3.0)
+    optimizer = cls([param], lr=0.1, max_norm=1.0, ema_decay=0.75).set_backend(backend)
+    optimizer.step([np.ones((2, 2))])
+    # A norm of 1 in each row, up to the roundings of it and of the average.
+    np.testing.assert_allclose(param, np.full((2, 2), np.sqrt(0.5)), rtol=8 * np.finfo(float).eps)
+    average = optimizer.state_dict()["state"][0]["ema_param"]
+    np.testing.assert_allclose(average, 0.75 * 3 + 0.25 * param, rtol=8 * np.finfo(float).eps)
