@@ -151,6 +151,16 @@ def test_the_largest_norm():
     assert optimizer.max_grad_norm == 2.0 and options_of(optimizer, "lr") == [(0.1,), (0.05,)]
 
 
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.float64(0.5), np.int64(1), 1])
+def test_base_values_of_any_kind_are_saved_as_numbers(rate):
+    optimizer = optimizer_of_two_groups()
+    optimizer.param_groups[0]["lr"] = rate
+    scheduler = Scheduler(optimizer, lr=Exponential(0.5))
+    scheduler.step()
+    assert json.loads(json.dumps(scheduler.state_dict()))["schedules"][0]["base"] == rate
+    assert options_of(optimizer, "lr") == [(rate / 2,), (0.25,)]
+
+
 def test_a_schedule_of_ones_own():
     class Inverse(Schedule):
         def __call__(self, step, base):

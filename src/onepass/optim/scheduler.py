@@ -139,6 +139,7 @@ class _Target:
         check_schedule(self.name, self.schedule)
         if isinstance(self.base, bool) or not isinstance(self.base, numbers.Real):
             raise TypeError(f"{self.name} must be a number to have a schedule, was {self.base!r}")
+        object.__setattr__(self, "base", float(self.base))
 
     @property
     def name(self):
