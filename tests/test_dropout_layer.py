@@ -49,7 +49,7 @@ def test_scaled_in_evaluation_instead(kernels, p, dtype):
 def test_the_mean_over_masks_is_what_evaluation_gives(kernels, inverted):
     layer, x, n, p = nn.Dropout(0.3, inverted=inverted, rng=3).set_backend(kernels), draw(10), 20_000, 0.3
     mean = layer(np.broadcast_to(x, (n, 10)).copy()).mean(axis=0)
-    # A kept element is x or x / (1 - p); either way x times a number of standard deviation sqrt(p (1 - p)) or over 1 - p.
+    # An element is x times a number of standard deviation sqrt(p (1 - p)), over 1 - p if inverted.
     deviation = abs(x) * (p * (1 - p)) ** 0.5 / (1 - p if inverted else 1)
     assert (abs(mean - layer.eval()(x)) <= 5 * deviation / n**0.5).all()
 

@@ -51,7 +51,7 @@ def test_truncated_normal_has_the_moments_of_torch(mean, std, a, b):
     ours = nn.init.trunc_normal(np.empty(n), mean, std, a, b, rng=0)
     assert min(ours.min(), theirs.min()) >= a and max(ours.max(), theirs.max()) <= b
     assert abs(ours.mean() - theirs.mean()) <= 5 * (2 / n) ** 0.5 * theirs.std()
-    # The relative error of a deviation is sqrt((kurtosis - 1) / 4n); the kurtosis is 9 for an exponential tail, else less.
+    # The relative error of a deviation is sqrt((kurtosis - 1) / 4n), and no kurtosis exceeds an exponential tail's, 9.
     assert abs(ours.std() / theirs.std() - 1) <= 5 * (4 / n) ** 0.5
 
 

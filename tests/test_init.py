@@ -149,10 +149,10 @@ def test_truncated_normal_of_any_shape(shape, dtype):
 
 @pytest.mark.parametrize("options, error, words", [
     ({"std": 0.0}, ValueError, "^std must be > 0"), ({"std": -1.0}, ValueError, "^std must be > 0"),
-    ({"std": "1"}, TypeError, "^std must be a number"), ({"mean": math.nan}, ValueError, "^mean must be finite, was nan"),
+    ({"std": "1"}, TypeError, "^std must be a number"), ({"mean": math.nan}, ValueError, "^mean must be finite"),
     ({"mean": None}, TypeError, "^mean must be a number"), ({"a": "0"}, TypeError, "^a must be a number"),
-    ({"b": None}, TypeError, "^b must be a number"), ({"a": 2.0}, ValueError, "^a must be less than b, were 2.0 and 2.0"),
-    ({"a": 3}, ValueError, "^a must be less than b, were 3 and 2.0"), ({"b": math.nan}, ValueError, "^a must be less than b"),
+    ({"b": None}, TypeError, "^b must be a number"), ({"a": 2.0}, ValueError, "^a must be less than b, were 2.0 and"),
+    ({"a": 3}, ValueError, "^a must be less than b, were 3 and"), ({"b": math.nan}, ValueError, "^a must be less"),
     ({"a": 50.0, "b": 60.0}, ValueError, "^a and b must have a part of the distribution between them"),
 ])
 def test_bad_truncation_changes_nothing(options, error, words):

@@ -39,29 +39,30 @@ INLINE uint32_t mask_bits(const uint32_t *mask, ptrdiff_t bit, ptrdiff_t count)
     return (uint32_t)(pair >> bit % 32 & (((uint64_t)1 << count) - 1));
 }
 
-/* The same where the channels lie side by side. */
+/* The bits of n <= 32 elements from number `first` of the array on where the channels lie side by side. */
+INLINE uint32_t word_of_rows(const channel_dropout_args *a, ptrdiff_t first, ptrdiff_t n)
+{
+    uint32_t word = 0;
+    for (ptrdiff_t i = 0, count; i < n; i += count) {
+        ptrdiff_t row = (first + i) / a->channels, channel = (first + i) % a->channels;
+        count = n - i < a->channels - channel ? n - i : a->channels - channel;
+        word |= mask_bits(a->elements.mask, row / a->inner * a->channels + channel, count) << i;
+    }
+    return word;
+}
+
+/* The bits of n elements from `first` on, in the same case: the words of a sample repeat themselves. */
 static void spread_rows(const channel_dropout_args *a, uint32_t *words, ptrdiff_t first, ptrdiff_t n)
 {
-    ptrdiff_t channels = a->channels, channel = first % channels, row = first / channels;
-    ptrdiff_t sample = row / a->inner, rows_left = (sample + 1) * a->inner - row;
-    uint64_t bits = 0;
-    for (ptrdiff_t i = 0, waiting = 0; i < n; i += 32) {
-        while (waiting < 32 && i + waiting < n) {
-            ptrdiff_t count = channels - channel < 32 ? channels - channel : 32;
-            bits |= (uint64_t)mask_bits(a->elements.mask, sample * channels + channel, count) << waiting;
-            waiting += count;
-            channel += count;
-            if (channel == channels) {
-                channel = 0;
-                if (--rows_left == 0) {
-                    sample++;
-                    rows_left = a->inner;
-                }
-            }
-        }
-        words[i / 32] = (uint32_t)bits;
-        bits >>= 32;
-        waiting -= 32;
+    ptrdiff_t twos = a->channels & -a->channels, period = a->channels / (twos < 32 ? twos : 32);
+    ptrdiff_t size = a->channels * a->inner, sample = -(first % size); /* where one begins */
+    for (ptrdiff_t w = 0; w * 32 < n; w++) {
+        while (sample + size <= w * 32)
+            sample += size;
+        if ((w - period) * 32 >= (sample > 0 ? sample : 0) && (w + 1) * 32 <= sample + size)
+            words[w] = words[w - period];
+        else
+            words[w] = word_of_rows(a, first + w * 32, n - w * 32 < 32 ? n - w * 32 : 32);
     }
 }
 

@@ -5,7 +5,6 @@ cdef ptrdiff_t fill_channels(channel_dropout_args *a, cnp.ndarray x, object axis
     cdef int channels = channel_axis(x, axis, name), i
     check_c_contiguous(x, name)
     a.channels, a.inner = cnp.PyArray_DIMS(x)[channels], 1
-    # Where nothing lies between them both are true, and whole words of the mask are taken at a time.
     a.channels_last = channels == cnp.PyArray_NDIM(x) - 1
     for i in range(1, cnp.PyArray_NDIM(x)):
         if i != channels:
