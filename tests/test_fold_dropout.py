@@ -61,9 +61,11 @@ def test_copy_is_in_evaluation_mode_and_of_the_same_backend():
 
 def test_weights_take_the_product_of_several_factors():
     linear = nn.Linear(4, 3, dtype=np.float64, rng=0)
-    net = nn.Sequential(nn.Dropout(0.5, inverted=False), nn.Dropout(0.9), nn.ReLU(), nn.Dropout2d(0.75, inverted=False),
-                        linear)
-    relu, folded = nn.fold_dropout(net)
+    net = nn.Sequential(nn.Dropout(0.5, inverted=False), nn.Dropout(0.9), nn.ReLU(), nn.Dropout(0.75, inverted=False),
+                        nn.LeakyReLU(0.1), linear)
+    *_, folded = nn.fold_dropout(net)
+    x = draw(5, 4)
+    np.testing.assert_allclose(nn.fold_dropout(net)(x), net.eval()(x), rtol=0, atol=1e-15)
     assert np.array_equal(folded.weight, linear.weight / 8) and np.array_equal(folded.bias, linear.bias)
 
 

@@ -3,14 +3,14 @@
 import copy
 
 from ..checks import number
-from .activation import ReLU
+from .activation import LeakyReLU, ReLU
 from .dropout import RandomMask, times
 from .flatten import Flatten
 from .linear import Linear
 from .sequential import Sequential
 
 # f(a x) = a f(x) for every a >= 0.
-HOMOGENEOUS = ReLU, Flatten
+HOMOGENEOUS = ReLU, LeakyReLU, Flatten
 
 
 def scale_weights(linear, p):
@@ -36,8 +36,8 @@ def fold_dropout(net):
     """A copy of a Sequential for inference, without its dropout layers.
 
     It gives what `net` gives in evaluation, up to rounding. Inverted dropout is left out. Where dropout is not
-    inverted, the next Linear gets the factor 1 - p into its weights, as by `scale_weights`; only ReLU, Flatten and
-    other dropout may stand between them, through which a factor passes. ValueError otherwise.
+    inverted, the next Linear gets the factor 1 - p into its weights, as by `scale_weights`; only ReLU, LeakyReLU,
+    Flatten and other dropout may stand between them, through which a factor passes. ValueError otherwise.
 
     net : Sequential; in Sequentials within it dropout is folded, too, in other modules left as it is
 
@@ -76,8 +76,8 @@ def _fold(net, factor, prefix):
         elif factor == 1 or type(layer) in HOMOGENEOUS:
             folded.append(copy.deepcopy(layer))
         else:
-            raise ValueError(f"layer {prefix}{name} must be a Linear, ReLU or Flatten, to follow dropout that is not "
-                             f"inverted, was {layer!r}: the factor {factor:g} does not pass through it")
+            raise ValueError(f"layer {prefix}{name} must be a Linear, ReLU, LeakyReLU or Flatten, to follow dropout that "
+                             f"is not inverted, was {layer!r}: the factor {factor:g} does not pass through it")
     return folded, factor
 
 
