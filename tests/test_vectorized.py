@@ -26,7 +26,7 @@ HOT = {
     "limit_row", "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_rows", "exp_columns", "row_max", "sum",
-    "cross_entropy", "even_logits", "even_columns", "weigh_rows", "weigh_grad", "row_weights",
+    "cross_entropy_blocks", "even_logits", "even_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
     "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
     "softmax_gradient_columns", "dot",

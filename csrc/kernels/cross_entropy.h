@@ -139,12 +139,10 @@ INLINE void TYPED(weigh_grad)(const loss_args *a, ptrdiff_t n, const real *restr
     }
 }
 
-/* By blocks of rows. */
-static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end, bool weighed)
 {
-    const loss_args *a = args;
     ptrdiff_t classes = a->classes;
-    bool columns = classes<LANES, smooth = a->label_smoothing> 0, weighed = smooth || a->weight || a->sample_weight;
+    bool columns = classes < LANES, smooth = weighed && a->label_smoothing > 0;
     real share = (real)(1 / a->divisor), y[LOSS_BLOCK], total[LOSS_BLOCK_ROWS], term[LOSS_BLOCK_ROWS];
     real log_total[LOSS_BLOCK_ROWS], even_logits[LOSS_BLOCK_ROWS];
     real hit[LOSS_BLOCK_ROWS], even[LOSS_BLOCK_ROWS], whole[LOSS_BLOCK_ROWS];
@@ -179,4 +177,14 @@ static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t en
         for (ptrdiff_t r = 0; r < n; r++)
             grad[r * classes + target[r]] -= weighed ? hit[r] : share;
     }
+}
+
+/* By blocks of rows. */
+static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+{
+    const loss_args *a = args;
+    if (a->weight || a->sample_weight || a->label_smoothing > 0)
+        TYPED(cross_entropy_blocks)(a, begin, end, true);
+    else
+        TYPED(cross_entropy_blocks)(a, begin, end, false);
 }
