@@ -523,7 +523,7 @@ def test_selection(tmp_path):
                       "--dtypes", "float64,float32", "--isa", "all", "--threads", "1,2")
     cases = {case.name for case in CASES if case.kernel in ("dropout_backward", "sgd_step")}
     assert {row["case"] for row in rows} == cases | {"optim.SGD.step"}
-    assert len(rows) == (4 * 2 + 2) * 2 * len(native.isas()) * 2
+    assert len(rows) == (5 * 2 + 2) * 2 * len(native.isas()) * 2
     assert {row["threads"] for row in rows} == {1, 2}
 
 
@@ -584,7 +584,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["adam"], "adam_step, grad_norm"),
+    (["adam"], "adam_step, adagrad_step"),
     (["--isa", "sse9"], ", ".join(native.isas())),
     (["--dtypes", "float32,float16"], "'float16' is none of float32, float64"),
     (["--sizes", "64,-1"], "'-1' is not an integer from 1"),

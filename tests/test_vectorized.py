@@ -18,12 +18,12 @@ from test_c import ISA_FLAGS, ROOT, SETUP
 ONCE = {
     "make_scale", "make_square_scale", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
     "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
-    "grad_norm_merge", "loss_value", "adam_step",
+    "grad_norm_merge", "loss_value", "make_regularizer", "sgd_step", "rmsprop_step", "adam_step", "adagrad_step",
 }  # fmt: skip
 # What is computed of every element.
 HOT = {
     "sgd_range", "rmsprop_range", "adam_block", "adagrad_range", "regularize_grads", "regularize_params", "average",
-    "limit_row", "sum_of_squares", "keep", "forward_word", "add_rows",
+    "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_rows", "exp_columns", "row_max", "sum",
     "cross_entropy_blocks", "even_logits", "even_columns", "weigh_rows", "weigh_grad", "row_weights",

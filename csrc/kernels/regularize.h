@@ -5,7 +5,7 @@
  *   g = g + weight_decay * p                          (unless decoupled)
  *   g = g + l1 * sign(p)                              (unless proximal)
  *   p = p * (1 - lr * weight_decay) - lr * ...        the step's own formula; the factor only if decoupled
- *   p = sign(p) * max(|p| - lr * l1, 0)               (proximal: Parikh and Boyd 2014)
+ *   p = p - min(max(p, -lr * l1), lr * l1)            (proximal: Parikh and Boyd 2014)
  *   e = e + (1 - ema_decay) * (p - e)                 (with ema_params)
  *
  * A step without clipping, L1 and average is plain: its formula takes the gradients as they are, with grad_scale and
@@ -91,8 +91,8 @@ INLINE void TYPED(regularize_params)(const step_args *a, tensor_part block, TYPE
     if (r.threshold > 0) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < block.size; i++) {
-            real rest = ABS(p[i]) - r.threshold;
-            p[i] = rest < REAL_TINY ? 0 : COPYSIGN(rest, p[i]);
+            real cut = p[i] > r.threshold ? r.threshold : p[i];
+            p[i] -= cut < -r.threshold ? -r.threshold : cut;
         }
     }
     if (e)

@@ -13,18 +13,18 @@
 typedef struct {
     TYPED(scale) square_gain, gain, one, momentum, lr;
     real alpha, eps;
-    bool nesterov;
 } TYPED(rmsprop_scalars);
 
 INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
                                  real *restrict b, ptrdiff_t n, TYPED(regularizer) r, TYPED(rmsprop_scalars) k,
-                                 bool centered, bool has_momentum)
+                                 bool centered, bool decays, bool has_momentum, bool nesterov)
 {
     real momentum = k.momentum.factor;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = r.grad_scale * g[i];
-        u = r.decays ? u + TYPED(scaled)(r.weight_decay, p[i]) : u;
+        if (decays)
+            u += TYPED(scaled)(r.weight_decay, p[i]);
         real variance = TYPED(flush)(k.alpha * s[i] + TYPED(scaled_square)(k.square_gain, u));
         s[i] = variance;
         if (centered) {
@@ -37,10 +37,22 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
         if (has_momentum) {
             real velocity = momentum * b[i] + u;
             b[i] = TYPED(flush)(velocity);
-            u = k.nesterov ? u + TYPED(scaled)(k.momentum, velocity) : velocity;
+            u = nesterov ? u + TYPED(scaled)(k.momentum, velocity) : velocity;
         }
         p[i] = p[i] * r.keep - TYPED(scaled)(k.lr, u);
     }
+}
+
+INLINE void TYPED(rmsprop_block)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
+                                 real *restrict b, ptrdiff_t n, TYPED(regularizer) r, TYPED(rmsprop_scalars) k,
+                                 bool centered, bool decays, bool nesterov)
+{
+    if (!b)
+        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, false, false);
+    else if (nesterov)
+        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, true, true);
+    else
+        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, true, false);
 }
 
 static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
@@ -56,7 +68,6 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
         .lr = TYPED(make_scale)(o->step.lr),
         .alpha = (real)o->alpha,
         .eps = (real)o->eps,
-        .nesterov = o->nesterov,
     };
     real buffer[REGULARIZE_BLOCK];
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
@@ -68,14 +79,14 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
             real *s = TYPED(array_from)(o->square_avgs, block);
             real *a = TYPED(array_from)(o->grad_avgs, block);
             real *b = TYPED(array_from)(o->momentum_buffers, block);
-            if (a && b)
-                TYPED(rmsprop_range)(p, g, s, a, b, block.size, rest, k, true, true);
+            if (a && rest.decays)
+                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, true, true, o->nesterov);
             else if (a)
-                TYPED(rmsprop_range)(p, g, s, a, b, block.size, rest, k, true, false);
-            else if (b)
-                TYPED(rmsprop_range)(p, g, s, a, b, block.size, rest, k, false, true);
+                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, true, false, o->nesterov);
+            else if (rest.decays)
+                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, true, o->nesterov);
             else
-                TYPED(rmsprop_range)(p, g, s, a, b, block.size, rest, k, false, false);
+                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, false, o->nesterov);
             TYPED(regularize_params)(&o->step, block, r);
         }
     }

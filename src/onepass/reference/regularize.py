@@ -16,7 +16,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
         g = g + l1 * sign(p)                              L1 as subgradient, if not proximal; 0 at p = 0
         p = p * (1 - lr * weight_decay)                   if decoupled (Loshchilov and Hutter 2019)
         p = p - lr * ...                                  the step's own formula
-        p = sign(p) * max(|p| - lr * l1, 0)               if proximal: zeros (Parikh and Boyd 2014)
+        p = p - min(max(p, -lr * l1), lr * l1)            if proximal: the soft threshold (Parikh and Boyd 2014)
         e = e + (1 - ema_decay) * (p - e)                 exponential moving average
 
     L1 and L2 together are the elastic net (Zou and Hastie 2005).
@@ -45,8 +45,8 @@ def regularize_after(p, e, *, lr, l1, proximal, ema_decay, **_):
     """What follows a step's own formula, in place. `e` is None without an average."""
     threshold = scalar(lr * l1, p.dtype)
     if proximal and threshold > 0:
-        rest = np.abs(p) - threshold
-        p[...] = np.where(rest < np.finfo(p.dtype).tiny, p.dtype.type(0), np.copysign(rest, p))
+        cut = np.where(p > threshold, threshold, p)
+        p[...] = p - np.where(cut < -threshold, -threshold, cut)
     if e is not None:
         e[...] = average(e, p, ema_decay)
 
