@@ -169,3 +169,31 @@ def test_options_that_are_changed_after_the_second_step(name, switch):
     # As above, with learning rates of 0.1.
     for param, other in zip(mine, theirs):
         np.testing.assert_allclose(param, other.numpy(), rtol=0, atol=2 * 6 * 20 * EPS * (0.1 * 10 * 10))
+
+
+@pytest.mark.parametrize("name, options", [
+    ("SGD", {"momentum": 0.9}), ("RMSProp", {}), ("Adam", {"amsgrad": True}), ("AdamW", {}), ("Adagrad", {}),
+], ids=str)
+def test_gradients_are_clipped_and_parameters_averaged_as_by_utilities(name, options):
+    """`clip_grad_value_` before the step, `AveragedModel` after it, whose average begins with its first parameters."""
+    rng = np.random.default_rng(4)
+    mine = [np.asarray(rng.uniform(-1, 1, shape)) for shape in SHAPES]
+    net = torch.nn.ParameterList([torch.nn.Parameter(torch.from_numpy(param.copy())) for param in mine])
+    averaged = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    averaged.update_parameters(net)
+    optimizer = getattr(optim, name)(mine, lr=0.01, max_grad_value=0.7, ema_decay=0.9, **options)
+    peer = getattr(torch.optim, name.replace("Prop", "prop"))(net.parameters(), lr=0.01, foreach=False, **options)
+    for _ in range(STEPS):
+        grads = [np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape)) for shape in SHAPES]
+        optimizer.step(grads)
+        for param, grad in zip(net, grads):
+            param.grad = torch.from_numpy(grad)
+        torch.nn.utils.clip_grad_value_(net.parameters(), 0.7)
+        peer.step()
+        averaged.update_parameters(net)
+    # As above; averaging adds three roundings a step to either.
+    tolerance = 2 * STEPS * 20 * EPS * (0.02 * 10 * 10 * 9)
+    state = optimizer.state_dict()["state"]
+    for i, (param, other, average) in enumerate(zip(mine, net, averaged.module)):
+        np.testing.assert_allclose(param, other.detach().numpy(), rtol=0, atol=tolerance)
+        np.testing.assert_allclose(state[i]["ema_param"], average.detach().numpy(), rtol=0, atol=tolerance)
