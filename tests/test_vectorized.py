@@ -22,7 +22,7 @@ ONCE = {
 }  # fmt: skip
 # What is computed of every element.
 HOT = {
-    "sgd_range", "rmsprop_range", "adam_block", "adagrad_range", "regularize_grads", "regularize_params", "average",
+    "sgd_range", "rmsprop_range", "adam_moments", "adam_update", "adagrad_range", "regularize_grads", "regularize_params", "average",
     "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_rows", "exp_columns", "row_max", "sum",

@@ -32,10 +32,13 @@ static void TYPED(adagrad_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
         tensor_part part = part_of_tensor(t, i, begin, end), block;
         for (ptrdiff_t done = 0; done < part.size; done += block.size) {
             block = TYPED(block_of)(part, done, r);
-            const real *g = TYPED(regularize_grads)(&a->step, block, r, buffer);
-            TYPED(adagrad_range)(TYPED(array_from)(a->step.params, block), g, TYPED(array_from)(a->sums, block),
-                                 block.size, TYPED(rest_of)(r), TYPED(make_scale)(lr), (real)a->eps);
-            TYPED(regularize_params)(&a->step, block, r);
+            real *p = TYPED(array_from)(a->step.params, block);
+            real *e = TYPED(array_from)(a->step.ema_params, block);
+            real *s = TYPED(array_from)(a->sums, block);
+            const real *g = TYPED(array_from)(a->step.grads, block);
+            g = TYPED(regularize_grads)(buffer, g, p, block.size, r);
+            TYPED(adagrad_range)(p, g, s, block.size, TYPED(rest_of)(r), TYPED(make_scale)(lr), (real)a->eps);
+            TYPED(regularize_params)(p, e, block.size, r);
         }
     }
 }

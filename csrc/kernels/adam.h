@@ -14,9 +14,9 @@ typedef struct {
     real beta1, beta2, eps, root_scale;
 } TYPED(adam_scalars);
 
-INLINE void TYPED(adam_block)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s, bool amsgrad,
-                              bool decays)
+INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
+                                real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s,
+                                bool amsgrad, bool decays)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -29,30 +29,49 @@ INLINE void TYPED(adam_block)(real *restrict p, const real *restrict g, real *re
         if (amsgrad)
             w[i] = w[i] >= square ? w[i] : square;
     }
+}
+
+INLINE void TYPED(adam_update)(real *restrict p, const real *restrict m, const real *restrict v, ptrdiff_t n,
+                               TYPED(regularizer) r, TYPED(adam_scalars) s)
+{
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real denominator = SQRT(amsgrad ? w[i] : v[i]) * s.root_scale + s.eps;
+        real denominator = SQRT(v[i]) * s.root_scale + s.eps;
         p[i] = p[i] * r.keep - TYPED(scaled)(s.step_size, m[i] / denominator);
     }
 }
 
-/* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are. */
+/* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are: those that
+ * parameters wait for before they are regularised are of the block before. */
 INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s, bool amsgrad,
-                              bool decays)
+                              real *restrict w, real *restrict e, ptrdiff_t n, TYPED(regularizer) r,
+                              TYPED(adam_scalars) s, bool amsgrad, bool decays, bool plain)
 {
     enum { BLOCK = 32 };
+    TYPED(regularizer) rest = TYPED(rest_of)(r);
+    real buffer[BLOCK];
     ptrdiff_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK)
-        TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, BLOCK, r, s, amsgrad, decays);
-    TYPED(adam_block)(p + i, g + i, m + i, v + i, amsgrad ? w + i : w, n - i, r, s, amsgrad, decays);
+    for (; i + BLOCK <= n; i += BLOCK) {
+        const real *u = plain ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, BLOCK, r);
+        TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, BLOCK, rest, s, amsgrad, decays);
+        if (!plain && i > 0)
+            TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
+        TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, BLOCK, rest, s);
+    }
+    if (!plain && i > 0)
+        TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
+    const real *u = plain ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, n - i, r);
+    TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, n - i, rest, s, amsgrad, decays);
+    TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, n - i, rest, s);
+    if (!plain)
+        TYPED(regularize_params)(p + i, e ? e + i : e, n - i, r);
 }
 
 static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const adam_args *a = args;
     const tensors *t = &a->step.tensors;
-    TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
+    TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
     TYPED(adam_scalars) s = {
         .gain = TYPED(make_scale)(1 - a->beta1),
         .square_gain = TYPED(make_square_scale)(1 - a->beta2),
@@ -60,7 +79,6 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         .beta2 = (real)a->beta2,
         .eps = (real)a->eps,
     };
-    real buffer[REGULARIZE_BLOCK];
     int64_t step = 0;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         if (t->steps[i] != step) {
@@ -68,23 +86,25 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
             s.step_size = TYPED(make_scale)(a->step.lr / (1 - integer_power(a->beta1, step)));
             s.root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
         }
-        tensor_part part = part_of_tensor(t, i, begin, end), block;
-        for (ptrdiff_t done = 0; done < part.size; done += block.size) {
-            block = TYPED(block_of)(part, done, r);
-            const real *g = TYPED(regularize_grads)(&a->step, block, r, buffer);
-            real *p = TYPED(array_from)(a->step.params, block);
-            real *m = TYPED(array_from)(a->exp_avgs, block);
-            real *v = TYPED(array_from)(a->exp_avg_sqs, block);
-            real *w = TYPED(array_from)(a->max_exp_avg_sqs, block);
-            if (w && rest.decays)
-                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, true, true);
-            else if (w)
-                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, true, false);
-            else if (rest.decays)
-                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, false, true);
-            else
-                TYPED(adam_range)(p, g, m, v, w, block.size, rest, s, false, false);
-            TYPED(regularize_params)(&a->step, block, r);
-        }
+        tensor_part part = part_of_tensor(t, i, begin, end);
+        ptrdiff_t n = part.size;
+        real *p = TYPED(array_from)(a->step.params, part);
+        real *g = TYPED(array_from)(a->step.grads, part);
+        real *m = TYPED(array_from)(a->exp_avgs, part);
+        real *v = TYPED(array_from)(a->exp_avg_sqs, part);
+        real *w = TYPED(array_from)(a->max_exp_avg_sqs, part);
+        real *e = TYPED(array_from)(a->step.ema_params, part);
+        if (!r.plain && w)
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, false, false);
+        else if (!r.plain)
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, false, false);
+        else if (w && r.decays)
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, true, true);
+        else if (w)
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, false, true);
+        else if (r.decays)
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, true, true);
+        else
+            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, false, true);
     }
 }

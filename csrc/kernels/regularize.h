@@ -53,26 +53,25 @@ INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPED(regul
 }
 
 /* A block's gradients, finished in `buffer`; in a plain step as they are. */
-INLINE const real *TYPED(regularize_grads)(const step_args *a, tensor_part block, TYPED(regularizer) r,
-                                           real *restrict buffer)
+INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *restrict g, const real *restrict p,
+                                           ptrdiff_t n, TYPED(regularizer) r)
 {
-    const real *restrict g = TYPED(array_from)(a->grads, block), *restrict p = TYPED(array_from)(a->params, block);
     if (r.plain)
         return g;
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < block.size; i++) {
+    for (ptrdiff_t i = 0; i < n; i++) {
         real u = r.grad_scale * g[i];
         u = u > r.max_grad_value ? r.max_grad_value : u;
         buffer[i] = u < -r.max_grad_value ? -r.max_grad_value : u;
     }
     if (r.decays) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < block.size; i++)
+        for (ptrdiff_t i = 0; i < n; i++)
             buffer[i] += TYPED(scaled)(r.weight_decay, p[i]);
     }
     if (r.l1 > 0) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < block.size; i++)
+        for (ptrdiff_t i = 0; i < n; i++)
             buffer[i] = ABS(p[i]) > 0 ? buffer[i] + COPYSIGN(r.l1, p[i]) : buffer[i];
     }
     return buffer;
@@ -85,16 +84,15 @@ INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n
         e[i] = TYPED(flush)(e[i] + TYPED(scaled)(gain, p[i] - e[i]));
 }
 
-INLINE void TYPED(regularize_params)(const step_args *a, tensor_part block, TYPED(regularizer) r)
+INLINE void TYPED(regularize_params)(real *restrict p, real *restrict e, ptrdiff_t n, TYPED(regularizer) r)
 {
-    real *restrict p = TYPED(array_from)(a->params, block), *restrict e = TYPED(array_from)(a->ema_params, block);
     if (r.threshold > 0) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < block.size; i++) {
+        for (ptrdiff_t i = 0; i < n; i++) {
             real cut = p[i] > r.threshold ? r.threshold : p[i];
             p[i] -= cut < -r.threshold ? -r.threshold : cut;
         }
     }
     if (e)
-        TYPED(average)(e, p, block.size, r.gain);
+        TYPED(average)(e, p, n, r.gain);
 }

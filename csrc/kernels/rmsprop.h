@@ -74,8 +74,10 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
         tensor_part part = part_of_tensor(t, i, begin, end), block;
         for (ptrdiff_t done = 0; done < part.size; done += block.size) {
             block = TYPED(block_of)(part, done, r);
-            const real *g = TYPED(regularize_grads)(&o->step, block, r, buffer);
             real *p = TYPED(array_from)(o->step.params, block);
+            real *e = TYPED(array_from)(o->step.ema_params, block);
+            const real *g = TYPED(array_from)(o->step.grads, block);
+            g = TYPED(regularize_grads)(buffer, g, p, block.size, r);
             real *s = TYPED(array_from)(o->square_avgs, block);
             real *a = TYPED(array_from)(o->grad_avgs, block);
             real *b = TYPED(array_from)(o->momentum_buffers, block);
@@ -87,7 +89,7 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
                 TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, true, o->nesterov);
             else
                 TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, false, o->nesterov);
-            TYPED(regularize_params)(&o->step, block, r);
+            TYPED(regularize_params)(p, e, block.size, r);
         }
     }
 }

@@ -48,8 +48,10 @@ static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
         tensor_part part = part_of_tensor(t, i, begin, end), block;
         for (ptrdiff_t done = 0; done < part.size; done += block.size) {
             block = TYPED(block_of)(part, done, r);
-            const real *g = TYPED(regularize_grads)(&a->step, block, r, buffer);
             real *p = TYPED(array_from)(a->step.params, block);
+            real *e = TYPED(array_from)(a->step.ema_params, block);
+            const real *g = TYPED(array_from)(a->step.grads, block);
+            g = TYPED(regularize_grads)(buffer, g, p, block.size, r);
             real *v = TYPED(array_from)(a->momentum_buffers, block);
             if (!v)
                 TYPED(sgd_range)(p, g, v, block.size, rest, s, false, false);
@@ -57,7 +59,7 @@ static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
                 TYPED(sgd_range)(p, g, v, block.size, rest, s, true, true);
             else
                 TYPED(sgd_range)(p, g, v, block.size, rest, s, true, false);
-            TYPED(regularize_params)(&a->step, block, r);
+            TYPED(regularize_params)(p, e, block.size, r);
         }
     }
 }
