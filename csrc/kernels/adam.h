@@ -16,11 +16,11 @@ typedef struct {
 
 INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
                                 real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s,
-                                bool amsgrad, bool decays)
+                                bool amsgrad, bool decays, bool plain)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.grad_scale * g[i];
+        real u = plain ? r.grad_scale * g[i] : TYPED(clipped)(r, g[i]);
         if (decays)
             u += TYPED(scaled)(r.weight_decay, p[i]);
         real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
@@ -48,20 +48,22 @@ INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *re
                               TYPED(adam_scalars) s, bool amsgrad, bool decays, bool plain)
 {
     enum { BLOCK = 32 };
-    TYPED(regularizer) rest = TYPED(rest_of)(r);
+    /* Clipping alone is done where the gradient is read. */
+    bool penalized = r.decays || r.l1 > 0;
+    TYPED(regularizer) rest = penalized ? TYPED(rest_of)(r) : r;
     real buffer[BLOCK];
     ptrdiff_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
-        const real *u = plain ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, BLOCK, r);
-        TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, BLOCK, rest, s, amsgrad, decays);
+        const real *u = plain || !penalized ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, BLOCK, r);
+        TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, BLOCK, rest, s, amsgrad, decays, plain);
         if (!plain && i > 0)
             TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
         TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, BLOCK, rest, s);
     }
     if (!plain && i > 0)
         TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
-    const real *u = plain ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, n - i, r);
-    TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, n - i, rest, s, amsgrad, decays);
+    const real *u = plain || !penalized ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, n - i, r);
+    TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, n - i, rest, s, amsgrad, decays, plain);
     TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, n - i, rest, s);
     if (!plain)
         TYPED(regularize_params)(p + i, e ? e + i : e, n - i, r);

@@ -40,6 +40,7 @@ INLINE TYPED(regularizer) TYPED(rest_of)(TYPED(regularizer) r)
 {
     if (!r.plain) {
         r.grad_scale = 1;
+        r.max_grad_value = INFINITY;
         r.decays = false;
     }
     return r;
@@ -52,6 +53,13 @@ INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPED(regul
     return (tensor_part){part.index, part.begin + done, r.plain || left < REGULARIZE_BLOCK ? left : REGULARIZE_BLOCK};
 }
 
+INLINE real TYPED(clipped)(TYPED(regularizer) r, real g)
+{
+    real u = r.grad_scale * g;
+    u = u > r.max_grad_value ? r.max_grad_value : u;
+    return u < -r.max_grad_value ? -r.max_grad_value : u;
+}
+
 /* A block's gradients, finished in `buffer`; in a plain step as they are. */
 INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *restrict g, const real *restrict p,
                                            ptrdiff_t n, TYPED(regularizer) r)
@@ -59,11 +67,8 @@ INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *re
     if (r.plain)
         return g;
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.grad_scale * g[i];
-        u = u > r.max_grad_value ? r.max_grad_value : u;
-        buffer[i] = u < -r.max_grad_value ? -r.max_grad_value : u;
-    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        buffer[i] = TYPED(clipped)(r, g[i]);
     if (r.decays) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
@@ -77,22 +82,37 @@ INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *re
     return buffer;
 }
 
+INLINE real TYPED(shrunk)(real p, real threshold)
+{
+    real cut = p > threshold ? threshold : p;
+    return p - (cut < -threshold ? -threshold : cut);
+}
+
+INLINE real TYPED(averaged)(real e, real p, TYPED(scale) gain)
+{
+    return TYPED(flush)(e + TYPED(scaled)(gain, p - e));
+}
+
 INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, TYPED(scale) gain)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        e[i] = TYPED(flush)(e[i] + TYPED(scaled)(gain, p[i] - e[i]));
+        e[i] = TYPED(averaged)(e[i], p[i], gain);
 }
 
 INLINE void TYPED(regularize_params)(real *restrict p, real *restrict e, ptrdiff_t n, TYPED(regularizer) r)
 {
-    if (r.threshold > 0) {
+    if (r.threshold > 0 && e) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++) {
-            real cut = p[i] > r.threshold ? r.threshold : p[i];
-            p[i] -= cut < -r.threshold ? -r.threshold : cut;
+            real shrunk = TYPED(shrunk)(p[i], r.threshold);
+            e[i] = TYPED(averaged)(e[i], shrunk, r.gain);
+            p[i] = shrunk;
         }
-    }
-    if (e)
+    } else if (r.threshold > 0) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            p[i] = TYPED(shrunk)(p[i], r.threshold);
+    } else if (e)
         TYPED(average)(e, p, n, r.gain);
 }
