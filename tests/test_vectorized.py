@@ -22,8 +22,8 @@ ONCE = {
 }  # fmt: skip
 # What is computed of every element.
 HOT = {
-    "sgd_range", "rmsprop_range", "adam_moments", "adam_update", "adagrad_range", "regularize_grads", "regularize_params", "average",
-    "sum_of_squares", "keep", "forward_word", "add_rows",
+    "sgd_range", "rmsprop_range", "adam_moments", "adam_update", "adagrad_range", "regularize_grads",
+    "regularize_params", "averaged", "clipped", "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_rows", "exp_columns", "row_max", "sum",
     "cross_entropy_blocks", "even_logits", "even_columns", "weigh_rows", "weigh_grad", "row_weights",
