@@ -9,7 +9,10 @@ MNIST is a folder with the four idx files, TABLE a file with a column "target", 
 """
 
 import argparse
+import contextlib
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import onepass
 from onepass import nn, optim
-from onepass.data import load
+from onepass.data import DataError, load
 from onepass.scaling import Standardize
 from onepass.train import evaluate, fit
 
@@ -58,31 +61,35 @@ def images(path):
 def dropout(args):
     """Srivastava et al. 2014, table 2: dropout and max-norm against the same net without, on MNIST's pixels.
 
-    Three hidden layers of ReLU. Dropout of 0.2 of the inputs and 0.5 of the hidden units, the weights into every
-    unit kept to a norm of at most 2. In the paper the error falls from 1.60 % to 1.06 %.
+    Three hidden layers of ReLU. Dropout of 0.2 of the inputs and 0.3 of the hidden units, the weights into every
+    unit kept to a norm of at most 2. In the paper, with 1024 units, the error falls from 1.60 % to 1.06 %.
     """
-    data = images(args.data)
     figure, axes = plot(f"MNIST, ReLU net 784-{args.width}-{args.width}-{args.width}-10", "epoch", "test error (%)")
-    means = {}
-    for color, kind in enumerate(("plain", "dropout and max-norm")):
-        last = []
-        for seed in range(args.seeds):
-            drops = kind != "plain"
-            net = mlp(784, [args.width] * 3, 10, np.random.default_rng(seed), dropout=(0.2, 0.5) if drops else None,
-                      init=nn.init.kaiming_normal)
-            limits = {"*.weight": {"max_norm": 2.0}} if drops else {}
-            optimizer = optim.Adam(optim.groups_by_name(net.named_parameters(), limits), lr=1e-3)
-            curve, start = [], time.perf_counter()
-            train(net, optimizer, data.x_train, data.y_train, epochs=args.epochs, batch_size=128, rng=seed,
-                  on_epoch=lambda epoch: curve.append(error(net, data)))
-            last.append(curve[-1])
-            print(f"{kind:<20} seed {seed}: test error {curve[-1]:.2f} % ({time.perf_counter() - start:.0f} s)",
-                  flush=True)
-            axes.plot(range(1, len(curve) + 1), curve, f"C{color}", lw=1, label=kind if seed == 0 else None)
-        means[kind] = np.mean(last)
-    print("mean of the seeds: " + ", ".join(f"{kind} {mean:.3f} %" for kind, mean in means.items()))
+    kinds = ("plain", "dropout and max-norm")
+    runs = [(args, kind, seed) for seed in range(args.seeds) for kind in kinds]
+    last = {kind: [] for kind in kinds}
+    with ProcessPoolExecutor(args.jobs) as pool:
+        for (_, kind, seed), (curve, seconds) in zip(runs, pool.map(dropout_run, *zip(*runs))):
+            last[kind].append(curve[-1])
+            print(f"{kind:<20} seed {seed}: test error {curve[-1]:.2f} % ({seconds:.0f} s)", flush=True)
+            axes.plot(range(1, len(curve) + 1), curve, f"C{kinds.index(kind)}", lw=1, label=None if seed else kind)
+    print("mean of the seeds: " + ", ".join(f"{kind} {np.mean(errors):.3f} %" for kind, errors in last.items()))
     axes.set_ylim(0.8, 4)
     return figure
+
+
+def dropout_run(args, kind, seed):
+    """The test error after each epoch, and the seconds that training took."""
+    data, drops = images(args.data), kind != "plain"
+    net = mlp(784, [args.width] * 3, 10, np.random.default_rng(seed), dropout=(0.2, 0.3) if drops else None,
+              init=nn.init.kaiming_normal)
+    limits = {"*.weight": {"max_norm": 2.0}} if drops else {}
+    optimizer = optim.Adam(optim.groups_by_name(net.named_parameters(), limits), lr=1e-3)
+    curve, start = [], time.perf_counter()
+    with threads(args.threads):
+        train(net, optimizer, data.x_train, data.y_train, epochs=args.epochs, batch_size=128, rng=seed,
+              on_epoch=lambda epoch: curve.append(error(net, data)))
+    return curve, time.perf_counter() - start
 
 
 def batch_norm(args):
@@ -98,7 +105,7 @@ def batch_norm(args):
         for color, kind in enumerate(("plain", "batch norm")):
             rng = np.random.default_rng(seed)
             net = mlp(784, [100] * 3, 10, rng, activation=nn.Sigmoid, batch_norm=kind != "plain",
-                      init=lambda weight: np.copyto(weight, rng.normal(0, 0.05, weight.shape)))
+                      init=lambda weight: np.copyto(weight, rng.normal(0, 0.04, weight.shape)))
             curve = curves[kind] = []
 
             def note(epoch):
@@ -158,6 +165,8 @@ def l1(args):
     square: so l1 is how clear a gradient must be, beside its noise from batch to batch, to keep a weight from 0.
     """
     data, noise = load(args.data), 100
+    if data.x_train.ndim != 2 or not data.classes:
+        raise DataError(f"{args.data}: must be a table with classes to predict")
     scale = Standardize().fit(data.x_train)
     figure, axes = plot("L1 by proximal steps: first layer of a table and 100 columns of noise", "column",
                         "largest weight in magnitude")
@@ -189,6 +198,14 @@ def l1(args):
     return figure
 
 
+@contextlib.contextmanager
+def threads(n):
+    """Let the kernels and the matrix products use n threads."""
+    onepass.set_num_threads(n)
+    with threadpool_limits(n, user_api="blas"):
+        yield
+
+
 def plot(title, x, y):
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -200,19 +217,21 @@ def plot(title, x, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
-    experiments = {dropout: {"seeds": 3, "epochs": 30, "width": 512}, batch_norm: {"seeds": 3, "epochs": 50},
+    experiments = {dropout: {"seeds": 3, "epochs": 60, "width": 512, "jobs": 1}, batch_norm: {"seeds": 3, "epochs": 50},
                    optimizers: {"epochs": 5}, l1: {"seeds": 3, "epochs": 100}}
     for run, numbers in experiments.items():
         command = commands.add_parser(run.__name__, description=run.__doc__)
         command.set_defaults(run=run)
-        command.add_argument("data", type=Path, help="where the data are")
+        command.add_argument("data", type=Path, help="a folder of idx files, or for l1 a table")
         command.add_argument("--plot", type=Path, default=Path(f"{run.__name__}.png"), help="(default: %(default)s)")
         for name, value in ({"threads": 1} | numbers).items():
             command.add_argument(f"--{name}", type=int, default=value, metavar="N", help="(default: %(default)s)")
     args = parser.parse_args()
-    onepass.set_num_threads(args.threads)
-    with threadpool_limits(args.threads, user_api="blas"):
-        figure = args.run(args)
+    try:
+        with threads(args.threads):
+            figure = args.run(args)
+    except DataError as problem:
+        sys.exit(f"papers.py: error: {problem}")
     figure.axes[0].legend()
     figure.savefig(args.plot, dpi=150)
     print(f"curves drawn in {args.plot}")
