@@ -78,8 +78,8 @@ def test_validation_rows_of_ones_own(reduction):
     net = mlp(3, 2, [4], dropout=0.5, rng=0)
     loss = nn.CrossEntropyLoss(reduction=reduction)
     (epoch,) = fit(net, loss, optim.Adam(net.parameters()), x, y, epochs=1, batch_size=8, rng=0, validation=other)
-    assert epoch.validation_score == evaluate(net, *other)  # which leaves the net in evaluation mode
-    assert epoch.validation_loss == nn.CrossEntropyLoss().forward(net.forward(other[0]), other[1])
+    assert epoch.validation_score == evaluate(net, *other)
+    assert epoch.validation_loss == nn.CrossEntropyLoss().forward(net.eval().forward(other[0]), other[1])
 
 
 def test_without_validation_there_is_none():

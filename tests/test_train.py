@@ -130,6 +130,42 @@ def test_predict_does_not_depend_on_its_batches():
     assert predict(net, x[:0]).shape == (0, 2)
 
 
+def modes(net):
+    return [module.training for module in net.modules()]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_predict_leaves_every_module_in_its_mode(mixed):
+    net, _, _, x, y, _ = problem()
+    if mixed:
+        net[1].eval()
+    before = modes(net)
+    for use in (lambda: predict(net, x), lambda: evaluate(net, x, y)):
+        use()
+        assert modes(net) == before
+    with pytest.raises(ValueError):
+        predict(net, x[:, :3])
+    assert modes(net) == before
+
+
+def test_predict_joins_a_single_remaining_row_to_the_batch_before():
+    net = nn.Sequential(nn.Linear(4, 3, rng=0), nn.BatchNorm1d(3, track_running_stats=False))
+    x = np.random.default_rng(0).standard_normal((9, 4), dtype=np.float32)
+    expected = np.concatenate([net(x[:4]), net(x[4:])])
+    np.testing.assert_array_equal(predict(net, x, batch_size=4), expected)
+
+
+@pytest.mark.parametrize("disturb", ["evaluate", "eval"])
+def test_callbacks_may_evaluate_the_net(disturb):
+    """After which a backward would be that of the last training forward before."""
+    nets = []
+    for on_batch in (None, lambda epoch: evaluate(net, x, y) < 0 if disturb == "evaluate" else net.eval() is None):
+        net, loss, optimizer, x, y, _ = problem()
+        fit(net, loss, optimizer, x, y, epochs=2, batch_size=50, rng=0, on_batch=on_batch)
+        nets.append(net)
+    assert same_state(*[net.state_dict() for net in nets])
+
+
 def test_compare_backends_trains_copies_on_the_same_numbers():
     *training, rng = problem()
     before = training[0].state_dict()
@@ -214,6 +250,7 @@ def test_a_saved_model_predicts_what_it_did(tmp_path, task, scaler):
     model = Model(net, architecture, inputs, targets, classes, list("abcd"))
     model.save(tmp_path / "m.npz")
     loaded = Model.load(tmp_path / "m.npz")
+    assert not any(modes(loaded.net))
     np.testing.assert_array_equal(loaded.predict(raw), model.predict(raw))
     assert loaded.features == list("abcd") and loaded.architecture == architecture
     if classes:

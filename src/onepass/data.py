@@ -95,10 +95,15 @@ def batches(x, y, batch_size, rng=None):
 def batch_rows(n, batch_size, rng=None):
     """The row numbers of each batch of `batches`, as a list of arrays."""
     order = np.arange(n) if rng is None else rng.permutation(n)
+    return np.split(order, batch_stops(n, batch_size)) if n else []
+
+
+def batch_stops(n, batch_size):
+    """Where each batch of n rows ends, but for the last, which a remainder of one row joins."""
     stops = list(range(batch_size, n, batch_size))
-    if n > 1 and stops and n - stops[-1] == 1:
+    if stops and n - stops[-1] == 1:
         stops.pop()
-    return np.split(order, stops) if n else []
+    return stops
 
 
 def split_rows(y, share, rng):

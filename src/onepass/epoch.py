@@ -109,7 +109,6 @@ def gradient_order(net, optimizer):
 def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate, schedule, on_batch):
     """Train on the batches, arrays of numbers of `rows`, and fill in `epoch`; whether `on_batch` lets it finish."""
     start = time.perf_counter()
-    net.train()
     seen, weight, losses, errors, variance = 0, 0.0, 0.0, 0.0, spread(rows.y)
     steps = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
     for step, together in enumerate(steps):
@@ -117,6 +116,7 @@ def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate
         total = sum(rows.total(numbers) for numbers in together)
         for i, numbers in enumerate(together):
             batch = rows[numbers]
+            net.train()  # which a callback may have ended
             value, output = _add_gradients(net, loss, batch, total, accumulate=i > 0)
             if i == len(together) - 1:
                 gradients = net.gradients()

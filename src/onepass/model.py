@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import nn
+from .data import batch_stops
 from .files import replacing
 from .readers import BROKEN_NPZ
 from .scaling import SCALERS, Scaler
@@ -31,9 +32,18 @@ def mlp(inputs, outputs, hidden, *, batch_norm=True, dropout=0.0, rng=None):
 
 
 def predict(net, x, batch_size=1024):
-    """The net's outputs in evaluation mode, (rows, outputs)."""
-    net.eval()
-    return np.concatenate([net.forward(x[i : i + batch_size]) for i in range(0, max(len(x), 1), batch_size)])
+    """The net's outputs in evaluation mode, (rows, outputs).
+
+    A remainder of one row joins the batch before it, as in training. Every module's mode is afterwards as before,
+    whatever happens: threads may share a net that is in evaluation mode already.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        net.eval()
+        return np.concatenate([net.forward(part) for part in np.split(x, batch_stops(len(x), batch_size))])
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def evaluate(net, x, y):
@@ -102,7 +112,7 @@ class Model:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote. ValueError for any other file."""
+        """Read what `save` wrote; the net is in evaluation mode. ValueError for any other file."""
         with open(path, "rb") as file:
             try:
                 with np.load(file, allow_pickle=False) as arrays:
@@ -119,6 +129,7 @@ class Model:
             parts[part][key] = value
         net = mlp(**about["architecture"])
         net.load_state_dict(parts["net"])
+        net.eval()
         scalers = {"inputs": None, "targets": None}
         for part, (kind, options) in about.pop("scalers").items():
             scalers[part] = SCALERS[kind](**options)
