@@ -129,6 +129,31 @@ def test_accumulated_batches_weigh_their_classes(weighted):
     assert losses[-1][1] == pytest.approx(expected, rel=30 * np.finfo(np.float64).eps)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_of_classes_without_weight_count_as_in_the_loss(label_smoothing, weighted):
+    """One batch in float64: a step of `fit` is that of the loss itself, whose smoothed labels have every row."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 4)), np.arange(20) % 3
+    weight = np.arange(20) % 4 / 2 if weighted else None
+    loss = nn.CrossEntropyLoss(weight=[0, 1, 2], label_smoothing=label_smoothing)
+    params = []
+    for whole in (True, False):
+        net = nn.Sequential(nn.Linear(4, 3, dtype=np.float64, rng=0))
+        optimizer = optim.SGD(net.parameters(), lr=0.5)
+        if whole:
+            expected = loss.forward(net(x), y, weight)
+            net.backward(loss.backward())
+            optimizer.step(net.gradients())
+        else:
+            (epoch,) = fit(net, loss, optimizer, x, y, sample_weight=weight, epochs=1, batch_size=20, rng=0)
+        params.append(net.parameters())
+    # Sums of 20 numbers of order 1 in another order.
+    assert epoch.loss == pytest.approx(expected, rel=20 * np.finfo(np.float64).eps)
+    for mine, other in zip(*params):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=20 * np.finfo(np.float64).eps)
+
+
 def test_classes_without_any_weight():
     x, y = labels()
     net = nn.Sequential(nn.Linear(3, 3, rng=0))

@@ -33,7 +33,7 @@ class Rows:
 
     loss : its `reduction` and `weight` of the classes, if it has such, say what a mean is over
 
-    Rows that weigh 0 are left out. ValueError for weights of another shape, or that are negative, not finite or
+    Rows that weigh 0 are left out, but for those of a class that weighs 0 where labels are smoothed. ValueError for weights of another shape, or that are negative, not finite or
     all 0.
     """
 
@@ -53,8 +53,10 @@ class Rows:
             self.share = classes[y] * (1.0 if weight is None else self.weight)
             if not self.share.any():
                 raise ValueError("the weights of the classes that there are must not all be 0")
-        if self.share is not None and not self.share.all():
-            vars(self).update(vars(self[np.flatnonzero(self.share)]))
+        # A smoothed label of a class without weight still pulls towards the other classes.
+        needed = self.weight if getattr(loss, "label_smoothing", 0) else self.share
+        if needed is not None and not needed.all():
+            vars(self).update(vars(self[np.flatnonzero(needed)]))
 
     def __len__(self):
         return len(self.y)

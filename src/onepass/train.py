@@ -46,7 +46,7 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     rng : seed, numpy.random.Generator to draw one from, or None for a fresh one. The order of the rows in an epoch
         depends on the seed and the epoch's number alone.
     sample_weight : numbers >= 0 (rows,), handed to the loss; rows that weigh 0, be it by the weight that the loss
-        gives their class, take no part at all
+        gives their class (unless it smooths labels), take no part at all
     validation : rows that are not trained on but evaluated after each epoch: (x, y), (x, y, sample_weight), or
         a share of the rows to set aside, which the seed chooses (see `onepass.data.split_rows`)
     patience : stop when so many epochs in a row have not been better in validation than the best before by more
