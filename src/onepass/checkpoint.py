@@ -8,6 +8,7 @@ from .files import replacing
 from .readers import BROKEN_NPZ
 
 PARTS = "net", "optimizer", "scheduler", "rng"
+PLAIN = bool, int, float, str  # and None: what JSON can hold
 
 
 class CheckpointError(ValueError):
@@ -21,7 +22,8 @@ def save_checkpoint(path, *, net=None, optimizer=None, scheduler=None, rng=None,
         state of its dropout masks, too
     rng : numpy.random.Generator
     about : anything else, such as the number of the epoch: None, bool, int, float, str and arrays, in lists,
-        tuples and dicts; TypeError for other objects
+        tuples and dicts with such values, but arrays, as keys; NumPy scalars come back as Python's. TypeError for
+        other objects
 
     An older file is replaced when the new one is complete, and stays as it was if that fails.
 
@@ -91,9 +93,11 @@ def _restore(part, saved):
 
 def _encoded(name, value, arrays):
     """`value` as JSON can hold it: its arrays put into `arrays`, all that is no plain value into a tagged dict."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, PLAIN):
         return value
-    if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         while name in arrays:
             name += "'"
         arrays[name] = value
@@ -102,6 +106,9 @@ def _encoded(name, value, arrays):
         items = [_encoded(f"{name}.{i}", item, arrays) for i, item in enumerate(value)]
         return {type(value).__name__: items}
     if isinstance(value, dict):
+        for key in value:
+            if key is not None and not isinstance(key, PLAIN):
+                raise TypeError(f"the keys of {name} must be plain values to be saved, had {key!r}")
         return {"dict": [[key, _encoded(f"{name}.{key}", item, arrays)] for key, item in value.items()]}
     raise TypeError(f"{name} must be plain values and arrays to be saved, was {type(value).__name__}")
 
