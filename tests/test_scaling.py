@@ -232,6 +232,24 @@ def test_foreign_states_are_refused(make, change, fault):
     assert str(scaler.state_dict()) == before
 
 
+@pytest.mark.parametrize("make, change, fault", [
+    (Standardize, {"count": -1}, "count must be > 0"),
+    (Standardize, {"count": 0}, "count must be > 0"),
+    (Standardize, {"squares": -1e-300}, "squares >= 0"),
+    (MinMax, {"minimum": 1.5}, "minimum must be <= maximum"),
+    *((make, {name: value}, f"{name} must be finite")
+      for make in SCALERS.values() for name in make.statistics for value in (np.nan, np.inf, -np.inf)),
+])
+def test_statistics_that_no_rows_have_are_refused(make, change, fault):
+    scaler = make().fit(np.ones((3, 2)))
+    state, before = scaler.state_dict(), str(scaler.state_dict())
+    for name, value in change.items():
+        state[name][1] = value
+    with pytest.raises(ValueError, match=fault):
+        scaler.load_state_dict(state)
+    assert str(scaler.state_dict()) == before
+
+
 @pytest.mark.parametrize("feature_range, error", [
     ((1, 1), ValueError), ((2, 1), ValueError), ((0, np.inf), ValueError), ((0, np.nan), ValueError),
     ((0,), TypeError), (3, TypeError), (("a", "b"), TypeError),

@@ -16,8 +16,9 @@ class Scaler:
     statistic for each pixel trains to a lower accuracy). An array (rows,) is one column.
 
     A scaler names its `statistics`, attributes that are None before the first fit, and defines
-    `_merged(state, block)`, the statistics after more rows, and `_center_and_spread(state)`, which make the result
-    (x - center) / spread * width + low. A column without spread becomes low.
+    `_merged(state, block)`, the statistics after more rows, `_check(**statistics)`, which refuses what no rows have,
+    and `_center_and_spread(state)`, which make the result (x - center) / spread * width + low. A column without
+    spread becomes low.
     """
 
     statistics = ()
@@ -87,6 +88,10 @@ class Scaler:
             if value.dtype != np.float64 or value.ndim != 1 or value.shape != shape:
                 raise ValueError(f"{name} must be float64 of shape (columns,), was {value.dtype} {value.shape}")
         for name, value in state.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} must be finite, was {value}")
+        self._check(**state)
+        for name, value in state.items():
             setattr(self, name, value.copy())
 
     def _is_fitted(self):
@@ -153,6 +158,10 @@ class Standardize(Scaler):
         squares = squares + np.square(deviations - shift).sum(axis=0) + shift * shift * (count * len(block) / total)
         return total, mean + shift * (len(block) / total), squares
 
+    def _check(self, count, mean, squares):
+        if not ((count > 0).all() and (squares >= 0).all()):
+            raise ValueError(f"count must be > 0 and squares >= 0, were {count} and {squares}")
+
     def _center_and_spread(self, state):
         count, mean, squares = state
         return mean, np.sqrt(squares / count)
@@ -193,6 +202,10 @@ class MinMax(Scaler):
     def _merged(self, state, block):
         low, high = block.min(axis=0), block.max(axis=0)
         return (low, high) if state is None else (np.minimum(low, state[0]), np.maximum(high, state[1]))
+
+    def _check(self, minimum, maximum):
+        if not (minimum <= maximum).all():
+            raise ValueError(f"minimum must be <= maximum, were {minimum} and {maximum}")
 
     def _center_and_spread(self, state):
         minimum, maximum = state
