@@ -7,7 +7,7 @@ import pytest
 from onepass import nn, optim
 from onepass.epoch import Rows
 from onepass.optim import schedules
-from onepass.train import Epoch, evaluate, fit, mlp
+from onepass.train import Epoch, evaluate, fit, load_checkpoint, mlp
 
 
 class Recorder(nn.Sequential):
@@ -256,6 +256,16 @@ def test_averages_are_validated_and_restored_with_the_parameters_they_are_of():
     history = fit(**arguments, epochs=100)
     assert [epoch.validation_score for epoch in history] == scores and len(set(scores)) > 1
     assert (shown(net), averages()) == states[int(np.argmax(scores))] != states[-1]
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_the_best_epoch_is_kept_once_and_with_averages_twice(tmp_path, ema_decay):
+    net, _, arguments = noisy(patience=5, checkpoint=tmp_path / "c.npz")
+    arguments["optimizer"] = optim.SGD(net.parameters(), lr=0.01, ema_decay=ema_decay)
+    fit(**arguments, epochs=1)
+    best = load_checkpoint(tmp_path / "c.npz")["best"]
+    kept = [value for value in best.values() if isinstance(value, dict)]
+    assert [list(state) for state in kept] == [list(net.state_dict())] * (1 if ema_decay is None else 2)
 
 
 def test_small_improvements_do_not_count():

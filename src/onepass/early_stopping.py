@@ -7,11 +7,13 @@ from .checks import number
 from .model import error_sum, predict, spread
 
 
+def has_averages(optimizer):
+    return any(group.get("ema_decay") is not None for group in optimizer.param_groups)
+
+
 def averages(optimizer):
     """A context in which the parameters are their moving averages, if the optimizer keeps such."""
-    if any(group.get("ema_decay") is not None for group in optimizer.param_groups):
-        return optimizer.averaged()
-    return contextlib.nullcontext()
+    return optimizer.averaged() if has_averages(optimizer) else contextlib.nullcontext()
 
 
 def validate(net, loss, optimizer, rows):
@@ -32,14 +34,15 @@ class EarlyStopping:
             raise ValueError(f'monitor must be "loss" or "score", was {monitor!r}')
         self.net, self.optimizer, self.patience, self.monitor = net, optimizer, patience, monitor
         self.min_delta = number("min_delta", min_delta)
-        self.best = None  # of the best epoch: number, value, parameters and buffers, and these with averages
+        self.best = None  # of the best epoch: number, value, parameters and buffers; the same with averages, if any
 
     def see(self, epoch):
         value = epoch.validation_score if self.monitor == "score" else -epoch.validation_loss
         if not math.isnan(value) and (self.best is None or value > self.best["value"] + self.min_delta):
-            with averages(self.optimizer):
-                averaged = self.net.state_dict()
-            self.best = {"number": epoch.number, "value": value, "net": self.net.state_dict(), "averaged": averaged}
+            self.best = {"number": epoch.number, "value": value, "net": self.net.state_dict(), "averaged": None}
+            if has_averages(self.optimizer):
+                with self.optimizer.averaged():
+                    self.best["averaged"] = self.net.state_dict()
 
     def verdict(self, epochs):
         """Why training ends after so many epochs: "patience", or "" if it does not."""
@@ -50,7 +53,8 @@ class EarlyStopping:
         """Set net and averages back to the best epoch; returns its number, None if there was none."""
         if self.best is None:
             return None
-        with averages(self.optimizer):
-            self.net.load_state_dict(self.best["averaged"])
+        if self.best["averaged"] is not None:
+            with self.optimizer.averaged():
+                self.net.load_state_dict(self.best["averaged"])
         self.net.load_state_dict(self.best["net"])
         return self.best["number"]
