@@ -1,13 +1,15 @@
 """Moving averages of parameters, swapped in for evaluation."""
 
+import contextlib
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
 
 from onepass import native, nn, reference
-from onepass.optim import SGD, Adagrad, Adam, AdamW, RMSProp
+from onepass.optim import SGD, Adagrad, Adam, AdamW, RMSProp, state
 
 every_class = pytest.mark.parametrize("cls", [SGD, RMSProp, Adam, AdamW, Adagrad])
 every_backend = pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])
@@ -56,6 +58,49 @@ def test_parameters_come_back_whatever_happens(error):
             raise error
     assert bits(params.values()) == before
     optimizer.state_dict()
+
+
+def interrupted(k, run):
+    """Whether `run` came to bytecode number k of the swap, or of the `with` around it: KeyboardInterrupt there."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if frame.f_code.co_filename not in (state.__file__, contextlib.__file__):
+            return None
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        if count == k:
+            raise KeyboardInterrupt  # Python traces no more after that
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return count >= k
+
+
+@pytest.mark.parametrize("first", [None, KeyboardInterrupt], ids=["once", "twice"])
+def test_an_interrupt_anywhere_leaves_everything_as_it_was(first):
+    optimizer, params = stepped()
+    before, saved = bits(params.values()), pickle.dumps(optimizer.state_dict())
+
+    def run():
+        with optimizer.averaged():
+            if first:
+                raise first
+
+    k = 1
+    while interrupted(k, run):
+        assert bits(params.values()) == before, k
+        assert pickle.dumps(optimizer.state_dict()) == saved, k
+        k += 1
+    assert k > 200
 
 
 def enter(optimizer):

@@ -72,9 +72,10 @@ class HasState:
     def averaged(self):
         """A context in which the parameters of groups with `ema_decay` are their averages, for evaluation.
 
-        Parameters and averages change places, in the arrays as they are, and change back at the end, whatever
-        happens: what is written into the parameters meanwhile is the average afterwards. RuntimeError if the
-        optimizer steps, or its state is saved, loaded or copied, in between. ValueError without any averages.
+        The averages are copied into the parameters' arrays, which get back what was there at the end, whatever
+        happens, Ctrl-C at any moment too: what is written into them meanwhile is the average afterwards.
+        RuntimeError if the optimizer steps, or its state is saved, loaded or copied, in between. ValueError without
+        any averages.
 
         Batch normalisation keeps the running statistics of training; `onepass.nn.reestimate_batch_norm` takes
         new ones.
@@ -101,16 +102,17 @@ class HasState:
                     pairs.append((param, average))
         if not pairs:
             raise ValueError("averaged needs a group with ema_decay and parameters, had none")
-        swapped = []
+        swap = _Swap(pairs)
         try:
-            self._is_averaged = True
-            for pair in pairs:
-                _swap(*pair)
-                swapped.append(pair)
-            yield
-        finally:
-            for pair in swapped:
-                _swap(*pair)
+            try:
+                self._is_averaged = True
+                swap.do()
+                yield
+            finally:
+                swap.undo()
+                self._is_averaged = False
+        finally:  # again, for an interrupt may have broken off the first
+            swap.undo()
             self._is_averaged = False
 
     def _check_not_averaged(self):
@@ -134,7 +136,23 @@ class HasState:
         return steps, state
 
 
-def _swap(a, b):
-    kept = a.copy("K")
-    a[...] = b
-    b[...] = kept
+class _Swap:
+    """Averages in the place of parameters: what an interrupt may break off anywhere, and `undo` completes."""
+
+    def __init__(self, pairs):
+        self.pairs, self.is_done = pairs, False
+        self.kept = [param.copy("K") for param, _ in pairs]
+
+    def do(self):
+        for param, average in self.pairs:
+            param[...] = average
+        self.is_done = True
+
+    def undo(self):
+        if self.is_done:  # what was written meanwhile is the average
+            for param, average in self.pairs:
+                average[...] = param
+            self.is_done = False
+        for (param, _), kept in zip(self.pairs, self.kept):
+            param[...] = kept
+        self.pairs = []
