@@ -26,9 +26,10 @@ def test_the_first_pattern_that_matches_chooses_the_group():
 
 
 def test_the_rest_is_a_group_without_options_of_its_own():
-    groups = groups_by_name(net().named_parameters(), {"*.bias": {"lr": 0.5}, "0.bias": {"lr": 0.1}})
-    assert names(groups) == [["0.bias", "1.bias", "3.bias"], ["0.weight", "1.weight", "3.weight"]]
-    assert options(groups) == [{"lr": 0.5}, {}]
+    groups = groups_by_name(net().named_parameters(), {"0.bias": {"lr": 0.1}, "*.bias": {"lr": 0.5}})
+    assert names(groups) == [["0.bias"], ["1.bias", "3.bias"], ["0.weight", "1.weight", "3.weight"]]
+    assert options(groups) == [{"lr": 0.1}, {"lr": 0.5}, {}]
+    assert names(groups_by_name({"w": np.ones(2)}, {"*": {}})) == [["w"]]
     assert options(groups_by_name(net().named_parameters(), {})) == [{}]
 
 
@@ -64,6 +65,8 @@ def test_biases_and_batch_norm_escape_decay():
     (lambda: groups_by_name({"w": np.ones(2)}, {3: {}}), TypeError, r"^options\[3\] must be"),
     (lambda: groups_by_name({"w": np.ones(2)}, {"w": {"params": []}}), TypeError, r"^options\['w'\] must be"),
     (lambda: groups_by_name({"w": np.ones(2)}, {"*.w": {}}), ValueError, r"pattern '\*.w'.*no name; names are 'w'"),
+    (lambda: groups_by_name({"0.w": np.ones(2)}, {"0.*": {}, "*.w": {}}), ValueError,
+     r"pattern '\*.w', but earlier ones match all its names"),
     (lambda: optim.SGD(groups_by_name({"w": np.ones(2)}, {"w": {"rate": 1}})), ValueError, "unknown entry 'rate'"),
 ])
 def test_wrong_groups_are_refused(make, error, pattern):

@@ -11,33 +11,35 @@ def groups_by_name(named_params, options):
         Patterns are the shell's: "*.bias", "0.*"; matching minds the case.
 
     Returns a list of groups in the order of the patterns; parameters that none matches are the last, with no
-    options of their own. A group without parameters is left out, but a pattern must match a name: ValueError.
+    options of their own. ValueError for a pattern that matches no name, or none that no earlier pattern matches.
 
     With groups the order is another one than that of `named_params`, so give the gradients by name:
     `optimizer.step(net.named_gradients())`.
 
-    >>> params = {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2), "1.weight": np.ones((1, 2))}
+    >>> params = {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2), "1.weight": np.ones((1, 2)), "1.bias": np.ones(1)}
     >>> for group in groups_by_name(params, {"0.*": {"lr": 0.01}, "*.bias": {"weight_decay": 0.0}}):
     ...     print(list(group["params"]), {name: group[name] for name in group if name != "params"})
     ['0.weight', '0.bias'] {'lr': 0.01}
+    ['1.bias'] {'weight_decay': 0.0}
     ['1.weight'] {}
     """
     _check_named(named_params)
     if not isinstance(options, dict):
         raise TypeError(f"options must be a dict of pattern -> options, was {type(options).__name__}")
-    groups = []
+    groups, rest = [], dict(named_params)
     for pattern, chosen in options.items():
         if not isinstance(pattern, str) or not isinstance(chosen, dict) or "params" in chosen:
             raise TypeError(f"options[{pattern!r}] must be a dict of options for a pattern of names, was {chosen!r}")
-        if not any(fnmatchcase(name, pattern) for name in named_params):
+        matched = [name for name in named_params if fnmatchcase(name, pattern)]
+        free = {name: rest.pop(name) for name in matched if name in rest}
+        if not matched:
             valid = ", ".join(map(repr, named_params))
             raise ValueError(f"options has the pattern {pattern!r}, which matches no name; names are {valid}")
-        groups.append({**chosen, "params": {}})
-    groups.append({"params": {}})
-    for name, param in named_params.items():
-        first = next((i for i, pattern in enumerate(options) if fnmatchcase(name, pattern)), -1)
-        groups[first]["params"][name] = param
-    return [group for group in groups if group["params"]]
+        if not free:
+            raise ValueError(f"options has the pattern {pattern!r}, but earlier ones match all its names: "
+                             "put it before them")
+        groups.append({**chosen, "params": free})
+    return [*groups, {"params": rest}] if rest else groups
 
 
 def decay_groups(named_params, *, weight_decay, l1=None):
