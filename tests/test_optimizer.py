@@ -302,6 +302,25 @@ def test_wrong_options_are_refused_at_construction_and_at_the_step(cls, options,
 
 
 @every_class
+@pytest.mark.parametrize("name", ["max_grad_value", "max_norm"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_limits_that_are_no_normal_numbers_of_a_parameter_are_refused(cls, name, dtype):
+    smallest = float(np.finfo(dtype).smallest_normal)
+    params = [np.ones(2, np.float64), np.ones(3, dtype)]
+    cls(params, **{name: smallest}).step([np.ones(2), np.ones(3, dtype)])
+    optimizer = cls([{"params": params[:1]}, {"params": params[1:]}])
+    before, message = bits(params), f"^{name} must be at least .* of {np.dtype(dtype)} parameters, was "
+    for limit in (smallest * (1 - 1e-6), smallest / 2**20):
+        with pytest.raises(ValueError, match=message):
+            cls(params, **{name: limit})
+        optimizer.param_groups[1][name] = limit
+        with pytest.raises(ValueError, match=message):
+            optimizer.step([np.ones(2), np.ones(3, dtype)])
+        assert bits(params) == before
+    cls(params[:1], **{name: float(np.finfo(np.float32).smallest_normal) / 2})
+
+
+@every_class
 def test_numbers_of_any_kind_are_taken(cls):
     one, other = np.ones(3), np.ones(3)
     cls([one], lr=np.float32(0.5), weight_decay=np.float64(1)).step([np.ones(3)])

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
+
 from ..checks import number
 from .checks import check_flags, check_numbers
+
+SMALLEST = {np.dtype(dtype): float(np.finfo(dtype).tiny) for dtype in (np.float32, np.float64)}  # normal numbers
 
 
 def check_regularization(options):
@@ -13,6 +17,7 @@ def check_regularization(options):
     for name in ("max_grad_value", "max_norm"):
         if options[name] is not None:
             options[name] = number(name, options[name], positive=True)
+            _check_normal(name, options[name], options["params"])
     if options["ema_decay"] is not None:
         options["ema_decay"] = number("ema_decay", options["ema_decay"], below=1)
 
@@ -30,3 +35,11 @@ def kernel_options(options):
         "ema_decay": 0.0 if decay is None else decay,
         "maximize": options["maximize"],
     }
+
+
+def _check_normal(name, limit, params):
+    """A limit that rounds to 0 in a parameter's dtype would leave nothing of what it limits."""
+    for dtype, smallest in SMALLEST.items():
+        if limit < smallest and any(isinstance(param, np.ndarray) and param.dtype == dtype for param in params):
+            raise ValueError(f"{name} must be at least {smallest}, the smallest normal number of {dtype} parameters, "
+                             f"was {limit!r}")
