@@ -126,3 +126,17 @@ def test_a_parameter_whose_rows_are_not_side_by_side_is_refused_before_anything_
     with pytest.raises(ValueError, match=r"^params\[1\] must be C-contiguous for max_norm"):
         optimizer.step([np.ones((2, 3)), np.asfortranarray(np.ones((2, 3)))])
     assert all((param == 1).all() for param in params)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_limit_that_comes_later_is_refused_before_anything_is_modified_too(kernels, groups):
+    params = [np.asfortranarray(np.full((2, 3), 5.0)), np.ones((2, 3))]
+    grads = [np.zeros_like(param) for param in params]
+    optimizer = optim.SGD(params if groups == 1 else [{"params": [param]} for param in params]).set_backend(kernels)
+    optimizer.step(grads)
+    for group in optimizer.param_groups:
+        group["max_norm"] = 0.5
+    with pytest.raises(ValueError, match=r"^params\[0\] must be C-contiguous for max_norm"):
+        optimizer.step(grads)
+    assert (params[0] == 5).all() and (params[1] == 1).all()
+    assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [1, 1]

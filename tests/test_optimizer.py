@@ -1,5 +1,6 @@
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -678,6 +679,31 @@ def test_momentum_switched_off_before_the_first_step_and_on_later_starts_with_th
     optimizer.param_groups[0]["momentum"] = 0.9
     optimizer.step([grad])
     assert param[0] == -2.0
+
+
+@every_backend
+@pytest.mark.parametrize("options", [{}, {"max_norm": 1.0}, {"max_grad_norm": 1.0}], ids=str)
+def test_gradients_are_freed_when_the_caller_drops_them(backend, options):
+    params = [np.ones((2, 2)), np.ones(3)]
+    optimizer = SGD([{"params": params[:1]}, {"params": params[1:]}], **options).set_backend(backend)
+    grads = [np.ones_like(param) for param in params]
+    for _ in range(2):
+        optimizer.step(grads)
+    alive = [weakref.ref(grad) for grad in grads]
+    del grads
+    assert [reference() for reference in alive] == [None, None]
+
+
+@every_backend
+def test_other_gradients_are_checked_also_where_freed_ones_were(backend):
+    params = [np.ones(3), np.ones(3)]
+    optimizer = SGD([{"params": params[:1]}, {"params": params[1:]}], lr=0.0).set_backend(backend)
+    grads = [np.ones(3), np.ones(3)]
+    optimizer.step(grads)
+    del grads[1]
+    for wrong in [params[1][:] for _ in range(100)]:  # one of them is likely to have the id of what was freed
+        with pytest.raises(ValueError, match="must not share memory with"):
+            optimizer.step([grads[0], wrong])
 
 
 @pytest.mark.parametrize("backend", ["numpy", np, None])

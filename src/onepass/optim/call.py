@@ -1,3 +1,6 @@
+import weakref
+from itertools import chain
+
 import numpy as np
 
 from .checks import check_like, check_overlap, check_param
@@ -17,11 +20,15 @@ class Call:
         self.kernel, self.lists, self.keywords = "", (), {}  # its name; what follows params and grads
 
 
-def mark(array):
-    """What can change about an array that stays the same object; None for none."""
-    if not isinstance(array, np.ndarray):
-        return id(array)
-    return id(array), array.shape, array.strides, array.dtype, array.flags.writeable
+def references(work):
+    """Weak references to all arrays of some calls, which do not keep a step's gradients in memory."""
+    return [weakref.ref(array) for _, _, *lists in work for array in chain(*lists) if array is not None]
+
+
+def marks(work):
+    """What `check_arrays` depends on. Equal marks mean the same arrays for as long as their `references` are held."""
+    is_free = [group["max_norm"] is None for _, group, _, _ in work]
+    return is_free + [_mark(array) for _, _, *lists in work for array in chain(*lists)]
 
 
 def check_arrays(keys, work):
@@ -43,3 +50,10 @@ def check_arrays(keys, work):
                 read.append((f"grads[{keys[i]!r}]", grad))
                 check_like(read[-1][0], grad, name, param)
     check_overlap(written, read)
+
+
+def _mark(array):
+    if not isinstance(array, np.ndarray):
+        return id(array)
+    # The id of an array goes to another one when it is freed; that of a reference which is held does not.
+    return id(weakref.ref(array)), array.shape, array.strides, array.dtype, array.flags.writeable

@@ -6,7 +6,7 @@ import numpy as np
 from .. import native
 from ..backend import UsesKernels
 from ..checks import number
-from .call import Call, check_arrays, mark
+from .call import Call, check_arrays, marks, references
 from .checks import check_keys, check_overlap, check_param, flag, optional_norm
 from .norm import norm_of
 from .regularization import check_regularization, kernel_options
@@ -77,7 +77,7 @@ class Optimizer(UsesKernels, HasState):
         self._sizes = []  # of the groups
         self._keys = {}  # a parameter's name or, without names, its position, in order
         self._named = False
-        self._checked, self._marks = [], []  # arrays found good, and what they were like
+        self._checked, self._marks = [], []  # references to arrays found good, and what these were like
         if not isinstance(params, (dict, np.ndarray)):
             params = list(params)
         if not isinstance(params, np.ndarray) and not params:
@@ -126,11 +126,10 @@ class Optimizer(UsesKernels, HasState):
         if len(work) != 1 or self.kernels is not native or work[0][1]["max_norm"] is not None:
             # One native call checks all its arrays before it modifies any. Several, as with max_norm, or
             # another backend's, are checked here, for as long as they are the same arrays just once.
-            arrays = [array for _, _, params, grads in work for array in (*params, *grads)]
-            marks = list(map(mark, arrays))
-            if marks != self._marks:
+            if marks(work) != self._marks:
                 check_arrays(self._keys, work)
-                self._checked, self._marks = arrays, marks
+                self._checked = references(work)
+                self._marks = marks(work)
         norm = None
         try:
             if self._max_grad_norm is not None or self._skip_nonfinite:
