@@ -152,7 +152,7 @@ def test_truncated_normal_of_any_shape(shape, dtype):
     ({"std": "1"}, TypeError, "^std must be a number"), ({"mean": math.nan}, ValueError, "^mean must be finite"),
     ({"mean": None}, TypeError, "^mean must be a number"), ({"a": "0"}, TypeError, "^a must be a number"),
     ({"b": None}, TypeError, "^b must be a number"), ({"a": 2.0}, ValueError, "^a must be less than b, were 2.0 and"),
-    ({"a": 3}, ValueError, "^a must be less than b, were 3 and"), ({"b": math.nan}, ValueError, "^a must be less"),
+    ({"a": 3}, ValueError, "^a must be less than b, were 3.0 and"), ({"b": math.nan}, ValueError, "^a must be less"),
     ({"a": 50.0, "b": 60.0}, ValueError, "^a and b must have a part of the distribution between them"),
 ])
 def test_bad_truncation_changes_nothing(options, error, words):

@@ -293,8 +293,8 @@ def test_wrong_schedules_are_refused(make, error, pattern):
     ({"lr": (Step(3), None)}, TypeError, "^lr must be a schedule"),
     ({"lr": [Step(3)]}, ValueError, "^lr must be a schedule or a list of 2.*was a list of 1"),
     ({"lr": [Step(3)] * 3}, ValueError, "^lr must be a schedule or a list of 2.*was a list of 3"),
-    ({"nesterov": Step(3)}, TypeError, "^nesterov must be a number to have a schedule, was False"),
-    ({"max_grad_norm": Step(3)}, TypeError, "^max_grad_norm must be a number to have a schedule, was None"),
+    ({"nesterov": Step(3)}, TypeError, "^nesterov that has a schedule must be a number, was False"),
+    ({"max_grad_norm": Step(3)}, TypeError, "^max_grad_norm that has a schedule must be a number, was None"),
     ({"lr": Exponential(0.5), "momentum": Lambda(lambda step: -1.0)}, ValueError, "^momentum must be >= 0, was -0.8"),
     ({"lr": Lambda(lambda step: math.nan)}, ValueError, "^lr must be >= 0 and finite, was nan"),
     ({"lr": Exponential(0.5), "momentum": Lambda(lambda step: np.ones(2))}, TypeError, "^momentum must be a number"),
@@ -389,7 +389,7 @@ def test_groups_may_not_be_added_under_a_scheduler():
     (["schedules", 0, "state", "schedules", 0], {"best": 1}, ValueError, r"\['schedules'\]\[0\] has an unknown entry"),
     (["schedules", 0, "state", "schedules", 1], {}, ValueError, r"\['schedules'\]\[1\] lacks the entry 'best'"),
     (["schedules", 0, "state", "schedules", 1, "reductions"], -1, ValueError, "^reductions must be at least 0"),
-    (["schedules", 0, "state", "schedules", 1, "best"], "low", TypeError, "^best must be a number or None"),
+    (["schedules", 0, "state", "schedules", 1, "best"], "low", TypeError, "^best must be a number, was 'low'"),
 ])
 def test_wrong_state_dict_is_refused_before_anything_is_set(path, value, error, pattern):
     optimizer = optimizer_of_two_groups()

@@ -3,17 +3,30 @@ import numbers
 import operator
 
 
+def real(name, value):
+    """`value` as a float, which may be NaN, and is infinite if it is too large; TypeError if it is no number."""
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        raise TypeError(f"{name} must be a number, was {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def finite(name, value):
+    """`value` as a finite float of either sign; TypeError if it is no number, ValueError if it is not finite."""
+    x = real(name, value)
+    if not math.isfinite(x):
+        raise ValueError(f"{name} must be finite, was {value!r}")
+    return x
+
+
 def number(name, value, high=math.inf, below=math.inf, positive=False):
     """`value` as a finite float of at least 0, or above it if `positive`, at most `high` and less than `below`.
 
     TypeError if it is no number, ValueError if it is another one; both begin with `name`.
     """
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise TypeError(f"{name} must be a number, was {value!r}")
-    try:
-        x = float(value)
-    except OverflowError:
-        x = math.inf if value > 0 else -math.inf
+    x = real(name, value)
     if 0 <= x <= high and x < below and not (positive and x == 0):
         return x
     if positive:

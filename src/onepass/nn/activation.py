@@ -1,4 +1,5 @@
-from .checks import c_dense, check_array, check_gradient, dense, finite
+from ..checks import finite
+from .checks import c_dense, check_array, check_gradient, dense
 from .masked import Masked, checked_gradient
 from .module import Module
 

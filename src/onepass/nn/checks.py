@@ -1,8 +1,5 @@
 """The questions that layers and losses ask of their arguments; each failure names what is wanted."""
 
-import math
-import numbers
-
 import numpy as np
 
 from ..checks import integer
@@ -50,19 +47,6 @@ def c_dense(array):
 def positive_int(name, value):
     """`value` as an int of at least 1."""
     return integer(name, value, 1)
-
-
-def finite(name, value):
-    """`value` as a finite float of either sign."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, was {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, was {value!r}")
-    return number
 
 
 def float_dtype(dtype):

@@ -7,12 +7,11 @@ A weight has shape (fan_out, fan_in) times a receptive field, if any: (out, in),
 """
 
 import math
-import numbers
 import statistics
 
 import numpy as np
 
-from ..checks import number
+from ..checks import finite, number, real
 from .checks import check_array
 
 
@@ -154,12 +153,7 @@ def trunc_normal(weight, mean=0.0, std=1.0, a=-2.0, b=2.0, rng=None):
     True
     """
     check_array("weight", weight)
-    std = number("std", std, positive=True)
-    for name, value in (("mean", mean), ("a", a), ("b", b)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} must be a number, was {value!r}")
-    if not math.isfinite(mean):
-        raise ValueError(f"mean must be finite, was {mean!r}")
+    mean, std, a, b = finite("mean", mean), number("std", std, positive=True), real("a", a), real("b", b)
     if not a < b:
         raise ValueError(f"a must be less than b, were {a!r} and {b!r}")
     # Of the lower tail, where small probabilities are exact; in the upper one they are next to 1.

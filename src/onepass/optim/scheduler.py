@@ -1,8 +1,7 @@
 import math
-import numbers
 from dataclasses import dataclass, replace
 
-from ..checks import integer, number
+from ..checks import integer, number, real
 from .checks import check_keys
 from .optimizer import Optimizer
 from .schedules.schedule import Schedule, check_schedule
@@ -55,10 +54,7 @@ class Scheduler:
 
         metric : a number, which `ReduceOnPlateau` needs; other schedules pay no heed to it
         """
-        if metric is not None:
-            if isinstance(metric, bool) or not isinstance(metric, numbers.Real):
-                raise TypeError(f"metric must be a number, was {metric!r}")
-            metric = float(metric)
+        metric = None if metric is None else real("metric", metric)
         targets = [replace(target, schedule=target.schedule.observe(self._steps, metric)) for target in self._targets]
         self._set(self._steps + 1, targets)
 
@@ -137,9 +133,7 @@ class _Target:
 
     def __post_init__(self):
         check_schedule(self.name, self.schedule)
-        if isinstance(self.base, bool) or not isinstance(self.base, numbers.Real):
-            raise TypeError(f"{self.name} must be a number to have a schedule, was {self.base!r}")
-        object.__setattr__(self, "base", float(self.base))
+        object.__setattr__(self, "base", real(f"{self.name} that has a schedule", self.base))
 
     @property
     def name(self):

@@ -1,8 +1,7 @@
 import math
-import numbers
 from dataclasses import dataclass, replace
 
-from ...checks import integer, number
+from ...checks import integer, number, real
 from ..checks import check_choice, check_keys
 from .schedule import Schedule
 
@@ -42,8 +41,8 @@ class ReduceOnPlateau(Schedule):
             number(name, getattr(self, name))
         for name in "patience", "cooldown", "num_bad_epochs", "cooldown_counter", "reductions":
             integer(name, getattr(self, name), 0)
-        if self.best is not None and not isinstance(self.best, numbers.Real):
-            raise TypeError(f"best must be a number or None, was {self.best!r}")
+        if self.best is not None:
+            real("best", self.best)
 
     def __call__(self, step, base):
         for _ in range(self.reductions):
