@@ -146,6 +146,9 @@ def test_shapes_dtypes_and_modes(layer):
         assert (y.shape, y.dtype) == (shape, np.float32)
         assert layer.backward(np.ones(shape, np.float32)).dtype == np.float32
     layer.eval()(np.ones((9, 9), np.float32))
+    with pytest.raises(RuntimeError, match=r"backward .* in evaluation mode: call train\(\)"):
+        layer.backward(np.ones((9, 9), np.float32))
+    layer.train()
     assert layer.backward(np.ones((4, 5), np.float32)).shape == (4, 5)
     with pytest.raises(ValueError, match=r"grad_y must have shape \(4, 5\), was \(5,\)"):
         layer.backward(np.ones(5, np.float32))

@@ -176,6 +176,9 @@ def test_evaluation_leaves_training_alone(kernels):
     layer(draw(5, 3))
     expected, before = layer.backward(draw(5, 3)), layer.state_dict()
     layer.eval()(draw(9, 3))
+    with pytest.raises(RuntimeError, match=r"BatchNorm1d.backward .* in evaluation mode: call train\(\)"):
+        layer.backward(draw(5, 3))
+    layer.train()
     assert np.array_equal(layer.backward(draw(5, 3)), expected)
     assert all(np.array_equal(array, before[name]) for name, array in layer.state_dict().items())
 

@@ -42,7 +42,7 @@ def test_scaled_in_evaluation_instead(kernels, p, dtype):
     evaluated = plain.eval()(x)
     assert np.array_equal(evaluated, x * dtype(1 - p)) and evaluated.dtype == dtype
     assert not np.shares_memory(evaluated, x) and plain.offset == 1
-    assert np.array_equal(plain.backward(x), y)
+    assert np.array_equal(plain.train().backward(x), y)
 
 
 @pytest.mark.parametrize("inverted", [True, False])
@@ -86,7 +86,7 @@ def test_every_training_call_draws_anew_and_evaluation_none():
     assert not np.array_equal(first, second)
     grad_x = layer.backward(x)
     assert layer.eval()(x) is x and layer.offset == 2
-    assert np.array_equal(layer.backward(x), grad_x)
+    assert np.array_equal(layer.train().backward(x), grad_x)
     assert np.array_equal(nn.Dropout(rng=0)(x), first)
     assert np.array_equal(nn.Dropout(rng=np.random.default_rng(0))(x), first)
     assert not np.array_equal(nn.Dropout()(x), nn.Dropout()(x))

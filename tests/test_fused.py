@@ -102,6 +102,7 @@ def outcome(forward, backward, net, batches, *, accumulate):
         arrays += net.state_dict().values()
     net.eval()
     arrays.append(forward(net, batches[0][0]))
+    net.train()
     arrays.append(backward(net, batches[1][1], accumulate))  # of the last training forward
     return [(array.shape, array.dtype, np.where(np.isnan(array), np.nan, array).tobytes()) for array in arrays]
 

@@ -87,6 +87,9 @@ def test_evaluation_stores_nothing_and_leaves_training_alone():
     layer.train()(draw(5, 4))
     expected = layer.backward(draw(5, 3)), layer.grad_weight.copy()
     layer.eval()(draw(7, 4))
+    with pytest.raises(RuntimeError, match=r"Linear.backward .* in evaluation mode: call train\(\)"):
+        layer.backward(draw(5, 3))
+    layer.train()
     assert np.array_equal(layer.backward(draw(5, 3)), expected[0])
     assert np.array_equal(layer.grad_weight, expected[1])
 

@@ -81,9 +81,23 @@ def test_modes_reach_every_layer():
     x = draw(6, 4)
     before = net.state_dict()
     assert np.array_equal(net(x), net(x)) and same(net.state_dict(), before)
-    with pytest.raises(RuntimeError, match="Linear.backward needs a forward in training mode"):
-        net.backward(draw(6, 3))
     assert net.train() is net and net[1][2].training
+
+
+@pytest.mark.parametrize("options", [{}, {"input_grad": False}, {"accumulate": True}], ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+def test_backward_in_evaluation_is_refused(kernels, nested, options):
+    """What the layers have kept is of the last batch of training, not of the one that the gradient is of."""
+    net = small_net().set_backend(kernels)
+    net = nn.Sequential(net) if nested else net
+    net.backward(net(draw(6, 4)))
+    before = [gradient.copy() for gradient in net.gradients()]
+    grad_y = net.eval()(draw(6, 4))
+    with pytest.raises(RuntimeError, match=r"Sequential.backward .* in evaluation mode: call train\(\) before forward"):
+        net.backward(grad_y, **options)
+    assert all(np.array_equal(*pair) for pair in zip(net.gradients(), before))
+    net.train()(draw(6, 4))
+    net.backward(grad_y)
 
 
 def test_threads_share_a_net_in_evaluation():

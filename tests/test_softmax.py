@@ -112,6 +112,7 @@ def test_what_the_layer_refuses():
         layer.backward(np.ones((2, 3)))
     layer(np.ones((2, 3)))
     layer.eval()(np.ones((4, 4)))
+    layer.train()
     with pytest.raises(ValueError, match=r"grad_y must have shape \(2, 3\), was \(3,\)"):
         layer.backward(np.ones(3))
     with pytest.raises(TypeError, match="grad_y must be float64, was float32"):

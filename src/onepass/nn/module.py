@@ -75,7 +75,8 @@ class Module(UsesKernels):
         """The gradient of the loss with respect to the last training input, from that of the output.
 
         The parameters' gradients are written to arrays that the layer owns and reuses, or added to
-        them with `accumulate=True`. May be called again; RuntimeError if there was no training forward.
+        them with `accumulate=True`. May be called again; RuntimeError if there was no training forward, or in
+        evaluation mode: what is there is of an older batch.
 
         Where computing the gradient of the input is work, `backward` may take `input_grad=True`, too: False
         says that nobody needs it, and returns None, as `Linear` and `Sequential` do.
@@ -194,10 +195,17 @@ class Module(UsesKernels):
 
     def kept(self):
         """What the last forward in training mode kept."""
+        self.check_training()
         if self._kept is None or type(self._kept) is KeptTogether:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, of this "
                                "layer itself: a Sequential may have run it as one with others")
         return self._kept
+
+    def check_training(self):
+        """RuntimeError in evaluation mode, the forward of which has kept nothing for `backward`."""
+        if not self.training:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, "
+                               "but is in evaluation mode: call train() before forward")
 
     def extra_repr(self):
         """What `repr` shows between the brackets."""

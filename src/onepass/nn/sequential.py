@@ -53,13 +53,13 @@ class Sequential(Module):
     def backward(self, grad_y, accumulate=False, input_grad=True):
         """As `Module.backward`; with `input_grad=False` down to the first layer with parameters, returning None.
 
-        In a net that trains, a layer in evaluation mode raises RuntimeError: it has kept nothing of this batch.
+        RuntimeError in evaluation mode, and if one of the layers is: they have kept nothing of this batch.
         """
-        if self.training:
-            for layer in self.layers:
-                if not layer.training:
-                    raise RuntimeError(f"a net in training mode cannot go back through {layer!r}, which is in "
-                                       "evaluation mode; for frozen batch norm there is freeze()")
+        self.check_training()
+        for layer in self.layers:
+            if not layer.training:
+                raise RuntimeError(f"a net in training mode cannot go back through {layer!r}, which is in "
+                                   "evaluation mode; for frozen batch norm there is freeze()")
         steps = self._steps()
         if input_grad:
             for step in reversed(steps):
