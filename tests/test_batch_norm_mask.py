@@ -265,6 +265,31 @@ def test_a_mask_of_all_true_has_the_bits_of_the_layers_run_as_one(kernels):
     assert_same_bits(masked, plain)
 
 
+@pytest.mark.parametrize("mask, error, words", [
+    (np.ones(7, bool), ValueError, r"mask must have shape \(6,\) or \(6, \.\.\.\), was \(7,\)"),
+    (np.ones((4, 6), bool), ValueError, r"mask must have shape \(6,\) or \(6, \.\.\.\), was \(4, 6\)"),
+    (np.array(True), ValueError, r"mask must have shape \(6,\) or .*, was \(\)"),
+    (np.ones(6), TypeError, "mask must be a bool array, was float64"),
+    ([True] * 6, TypeError, "mask must be a bool array, was list"),
+    (np.zeros(6, bool), ValueError, "mask must be True somewhere"),
+], ids=["other rows", "turned around", "no axis", "floats", "list", "all False"])
+@pytest.mark.parametrize("kinds", [
+    [nn.Dropout], [lambda: nn.Sequential(nn.Dropout())], [nn.Dropout, lambda: nn.BatchNorm1d(4, dtype=np.float64)],
+], ids=["no layer takes it", "within", "a later layer takes it"])
+def test_a_bad_mask_is_refused_before_any_layer_has_run(kernels, kinds, mask, error, words):
+    net, x = nn.Sequential(*(make() for make in kinds)).set_backend(kernels), draw(6, 4)
+    before = net.state_dict()
+    with pytest.raises(error, match=words):
+        net(x, mask)
+    assert_state_is(net, before)
+    assert net(x, np.arange(6) < 3).shape == x.shape
+
+
+def test_a_mask_of_a_number_is_refused():
+    with pytest.raises(ValueError, match=r"mask must have shape \(N,\), was \(\)"):
+        nn.Sequential(nn.ReLU())(np.array(1.0), np.array(True))
+
+
 class CountsRows(nn.Module):
     """A user's layer that wants to know the mask, and passes everything on."""
 

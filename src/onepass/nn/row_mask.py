@@ -12,15 +12,9 @@ class RowMask:
     """
 
     def __init__(self, mask, x, axis):
-        if not isinstance(mask, np.ndarray) or mask.dtype != bool:
-            was = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise TypeError(f"mask must be a bool array, was {was}")
         positions = x.shape[:1] + x.shape[2:] if axis == 1 else x.shape[:-1]
-        if mask.shape not in (positions, x.shape[:1]):
-            wanted = " or ".join(map(str, dict.fromkeys([positions, x.shape[:1]])))
-            raise ValueError(f"mask must have shape {wanted}, was {mask.shape}")
-        if mask.size and not mask.any():
-            raise ValueError(f"mask must be True somewhere, was all False in shape {mask.shape}")
+        shapes = dict.fromkeys([positions, x.shape[:1]])
+        check_mask(mask, lambda shape: shape in shapes, " or ".join(map(str, shapes)))
         self.shape, self._mask = x.shape, mask.copy()
         self._moves_channels = axis == 1 and mask.ndim > 1
 
@@ -48,6 +42,17 @@ class RowMask:
 
     def _channels_last(self, x):
         return np.moveaxis(x, 1, -1) if self._moves_channels else x
+
+
+def check_mask(mask, fits, wanted):
+    """TypeError or ValueError unless `mask` is a bool array of a shape that `fits`, and True somewhere."""
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+        was = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise TypeError(f"mask must be a bool array, was {was}")
+    if not fits(mask.shape):
+        raise ValueError(f"mask must have shape {wanted}, was {mask.shape}")
+    if mask.size and not mask.any():
+        raise ValueError(f"mask must be True somewhere, was all False in shape {mask.shape}")
 
 
 def group_slices(entries_of_rows, size, values_per_entry):

@@ -1,5 +1,8 @@
+import numpy as np
+
 from .fused import fuse
 from .module import Module, backward_parameters, masked_forward
+from .row_mask import check_mask
 
 
 class Sequential(Module):
@@ -45,7 +48,14 @@ class Sequential(Module):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def forward(self, x, mask=None):
-        """The layers' outputs in turn; those that take a `mask`, such as BatchNorm, are given this one."""
+        """The layers' outputs in turn; those that take a `mask`, such as BatchNorm, are given this one.
+
+        mask : bool array, True somewhere, of x's first axis: (N,), or (N, ...) for positions. TypeError or
+            ValueError for anything else, also if there is no layer that takes it, before any has run.
+        """
+        if mask is not None:
+            rows = np.shape(x)[:1]
+            check_mask(mask, lambda shape: shape[:1] == rows != (), f"{rows} or ({rows[0]}, ...)" if rows else "(N,)")
         for step in self._steps():
             x = step.forward(x) if mask is None else masked_forward(step, x, mask)
         return x
