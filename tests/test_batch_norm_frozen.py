@@ -58,6 +58,13 @@ def test_a_frozen_layer_can_be_thawed(kernels):
     assert_same_bits(outcome(layer, x, x), outcome(other, x, x))
 
 
+def test_being_frozen_shows_but_is_no_state():
+    layer, other = random_layer(), random_layer().freeze()
+    assert repr(other) == repr(layer)[:-1] + ", frozen=True)" and repr(other.freeze(False)) == repr(layer)
+    layer.load_state_dict(other.freeze().state_dict())
+    assert not layer.frozen
+
+
 def test_freezing_between_forward_and_backward_changes_nothing(kernels):
     layer, other = random_layer().set_backend(kernels), random_layer().set_backend(kernels)
     x, grad_y = draw(5, 3), draw(5, 3, seed=6)

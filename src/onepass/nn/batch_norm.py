@@ -34,6 +34,7 @@ class BatchNorm(Module):
     def freeze(self, mode=True):
         """Take the running statistics in training, too, and leave them alone; `mode=False` ends it. Returns self.
 
+        As the modes it is not part of `state_dict`: a net that is built anew is to be frozen anew.
         Gradients pass: weight and bias go on learning, and grad_x = grad_y * weight / sqrt(running_var + eps).
         ValueError if there are no running statistics.
         """
@@ -191,8 +192,9 @@ class BatchNorm(Module):
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         tracks = "" if self.running_mean is not None else ", track_running_stats=False"
         ghosts = "" if self.ghost_batch_size is None else f", ghost_batch_size={self.ghost_batch_size}"
+        frozen = ", frozen=True" if self.frozen else ""
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}"
-                f"{tracks}{axis}{ghosts}{dtype}")
+                f"{tracks}{axis}{ghosts}{dtype}{frozen}")
 
     def _axis_order(self, x):
         """The axes that are summed over, the one with the smallest steps in memory first."""
