@@ -58,6 +58,19 @@ def test_as_training_with_momentum_none_and_without_dropout(kernels, options):
     assert_state_is(net, trained.state_dict())
 
 
+@pytest.mark.parametrize("arrange", [lambda x, mask: (x, mask), lambda x, mask: [x, mask, "labels"]],
+                         ids=["pairs", "and labels"])
+@pytest.mark.parametrize("make", [make_net, random_layer])
+def test_masked_rows_enter_no_statistic(kernels, make, arrange):
+    net, valid = make().set_backend(kernels), make().set_backend(kernels)
+    inputs = [draw(rows, 3, seed=rows) for rows in (5, 4, 9)]
+    masks = [np.ones(5, bool), np.arange(4) % 3 < 1, None]
+    padded = [x if mask is None else np.where(mask[:, np.newaxis], x, np.nan) for x, mask in zip(inputs, masks)]
+    nn.reestimate_batch_norm(net, [arrange(*pair) for pair in zip(padded, masks)], masked=True)
+    nn.reestimate_batch_norm(valid, [x if mask is None else x[mask] for x, mask in zip(inputs, masks)])
+    assert_state_is(net, valid.state_dict())
+
+
 def test_modes_momentum_and_freezing_are_restored(kernels):
     net = make_net().set_backend(kernels)
     net[0].freeze()
@@ -106,7 +119,8 @@ def interrupted():
     (list, ValueError, "batches must bring every batch norm a batch with rows, brought none to BatchNorm1d"),
     (lambda: [np.empty((0, 3))], ValueError, "batches must bring every batch norm a batch with rows"),
     (lambda: 3, TypeError, "not iterable"),
-], ids=["shape", "dtype", "one row", "no array", "interrupted", "no batch", "no rows", "no batches"])
+    (lambda: [(draw(5, 3), np.ones(5, bool))], TypeError, "batches must be x, or .x, mask. with masked=True"),
+], ids=["shape", "dtype", "one row", "no array", "interrupted", "no batch", "no rows", "no batches", "mask or labels"])
 def test_what_raises_changes_nothing(kernels, bad, error, words):
     net = make_net().set_backend(kernels)
     net[0].freeze()
@@ -116,6 +130,20 @@ def test_what_raises_changes_nothing(kernels, bad, error, words):
         nn.reestimate_batch_norm(net, bad())
     assert_state_is(net, before)
     assert settings(net) == how
+
+
+@pytest.mark.parametrize("bad, error, words", [
+    (draw(5, 3), TypeError, "with masked=True batches must be .x, mask., one had no mask"),
+    ((draw(5, 3),), TypeError, "with masked=True batches must be .x, mask."),
+    ((draw(5, 3), np.ones(4, bool)), ValueError, r"mask must have shape \(5,\)"),
+    ((draw(5, 3), np.ones(5, int)), TypeError, "mask must be a bool array"),
+], ids=["x alone", "x in a tuple", "shape", "labels"])
+def test_a_bad_mask_changes_nothing(kernels, bad, error, words):
+    net = make_net().set_backend(kernels)
+    before = net.state_dict()
+    with pytest.raises(error, match=words):
+        nn.reestimate_batch_norm(net, [(draw(5, 3), None), bad], masked=True)
+    assert_state_is(net, before)
 
 
 def test_bad_net():

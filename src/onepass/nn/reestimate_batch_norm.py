@@ -4,7 +4,7 @@ from .batch_norm import BatchNorm
 from .module import Module
 
 
-def reestimate_batch_norm(net, batches):
+def reestimate_batch_norm(net, batches, *, masked=False):
     """Set the running statistics of every batch norm of `net` to their averages over `batches`.
 
     As PyTorch's `torch.optim.swa_utils.update_bn`, for parameters that were averaged or changed after training;
@@ -14,6 +14,8 @@ def reestimate_batch_norm(net, batches):
     net : Module; modes, momentum and all else are afterwards as before, so that a `backward` is that of the last
         training forward
     batches : iterable of x, or of tuples or lists that begin with x; batches without rows are left out
+    masked : whether batches are (x, mask) or begin so, for `net.forward(x, mask)`; a mask may be None. A bool array in
+        second place raises TypeError without it: it could be labels or a mask.
 
     Whatever is raised on the way, the net keeps the statistics that it had. ValueError if a batch norm
     saw no batch.
@@ -38,9 +40,9 @@ def reestimate_batch_norm(net, batches):
             norm.momentum, norm.frozen = None, False
             norm.running_mean[...], norm.running_var[...], norm.num_batches_tracked[...] = 0, 1, 0
         for batch in batches:
-            x = batch[0] if isinstance(batch, (tuple, list)) else batch
-            if np.size(x):
-                net.forward(x)
+            arguments = _arguments(batch, masked)
+            if np.size(arguments[0]):
+                net.forward(*arguments)
         for norm in norms:
             if norm.num_batches_tracked == 0:
                 raise ValueError(f"batches must bring every batch norm a batch with rows, brought none to {norm!r}")
@@ -53,3 +55,14 @@ def reestimate_batch_norm(net, batches):
             norm.momentum, norm.frozen, norm._kept = momentum, frozen, kept
         for module, training in modes:
             module.training = training
+
+
+def _arguments(batch, masked):
+    """What `forward` is to be given of a batch."""
+    x, *others = batch if isinstance(batch, (tuple, list)) else (batch,)
+    if masked and not others:
+        raise TypeError("with masked=True batches must be (x, mask), one had no mask")
+    if not masked and others and isinstance(others[0], np.ndarray) and others[0].dtype == bool:
+        raise TypeError("batches must be x, or (x, mask) with masked=True; one had a bool array in second place: "
+                        "leave it out if it holds labels")
+    return (x, others[0]) if masked else (x,)
