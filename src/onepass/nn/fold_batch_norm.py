@@ -3,8 +3,8 @@ import copy
 import numpy as np
 
 from .batch_norm import BatchNorm1d
+from .fold_layers import fold_layers
 from .linear import Linear
-from .sequential import Sequential
 
 
 def fold_batch_norm(net):
@@ -37,27 +37,17 @@ def fold_batch_norm(net):
     >>> bool(np.allclose(folded(x), net.eval()(x), rtol=0, atol=1e-6))
     True
     """
-    if type(net) is not Sequential:
-        raise TypeError(f"net must be a Sequential, was {type(net).__name__}")
-    folded, _ = _fold(net, None)
-    return folded.eval()
+    before = None  # the copy of the layer that runs right before
 
-
-def _fold(net, before):
-    """The copy, and the layer that runs last in it; `before`, a copy already, runs right before it."""
-    layers = []
-    for layer in net:
-        if type(layer) is Sequential:
-            layer, before = _fold(layer, before)
-            layers.append(layer)
-        elif _can_fold(before, layer):
+    def fold(layer, name):
+        nonlocal before
+        if _can_fold(before, layer):
             _put_into(before, layer)
-        else:
-            before = copy.deepcopy(layer)
-            layers.append(before)
-    folded = copy.copy(net)
-    folded.layers = layers
-    return folded, before
+            return []
+        before = copy.deepcopy(layer)
+        return [before]
+
+    return fold_layers(net, fold)
 
 
 def _can_fold(linear, norm):

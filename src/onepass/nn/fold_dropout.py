@@ -6,8 +6,8 @@ from ..checks import number
 from .activation import LeakyReLU, ReLU
 from .dropout import RandomMask, times
 from .flatten import Flatten
+from .fold_layers import fold_layers
 from .linear import Linear
-from .sequential import Sequential
 
 # f(a x) = a f(x) for every a >= 0.
 HOMOGENEOUS = ReLU, LeakyReLU, Flatten
@@ -39,7 +39,8 @@ def fold_dropout(net):
     inverted, the next Linear gets the factor 1 - p into its weights, as by `scale_weights`; only ReLU, LeakyReLU,
     Flatten and other dropout may stand between them, through which a factor passes. ValueError otherwise.
 
-    net : Sequential; in Sequentials within it dropout is folded, too, in other modules left as it is
+    net : Sequential; in Sequentials within it dropout is folded, too, in other modules left as it is. TypeError for
+        anything else, a subclass too.
 
     The copy shares no array with `net`, and is in evaluation mode.
 
@@ -51,34 +52,26 @@ def fold_dropout(net):
       (2): Linear(8, 3, bias=True)
     )
     """
-    if type(net) is not Sequential:
-        raise TypeError(f"net must be a Sequential, was {type(net).__name__}")
-    folded, factor = _fold(net, 1.0, "")
+    factor = 1.0  # that the input of the next layer lacks
+
+    def fold(layer, name):
+        nonlocal factor
+        if isinstance(layer, RandomMask):
+            factor *= 1 if layer.inverted else 1 - layer.p
+            return []
+        if type(layer) is Linear:
+            scaled, factor = _scaled(layer, factor), 1.0
+            return [scaled]
+        if factor == 1 or type(layer) in HOMOGENEOUS:
+            return [copy.deepcopy(layer)]
+        raise ValueError(f"layer {name} must be a Linear, ReLU, LeakyReLU or Flatten, to follow dropout that is not "
+                         f"inverted, was {layer!r}: the factor {factor:g} does not pass through it")
+
+    folded = fold_layers(net, fold)
     if factor != 1:
         raise ValueError("net must have a Linear behind every dropout that is not inverted, to take its factor 1 - p; "
                          f"a factor of {factor:g} is left at the end")
-    return folded.eval()
-
-
-def _fold(net, factor, prefix):
-    """The copy of `net` for input that lacks `factor`, and the factor that its output lacks."""
-    folded = Sequential()
-    folded.kernels = net.kernels
-    for name, layer in net.children().items():
-        if isinstance(layer, RandomMask):
-            factor *= 1 if layer.inverted else 1 - layer.p
-        elif type(layer) is Sequential:
-            inner, factor = _fold(layer, factor, f"{prefix}{name}.")
-            folded.append(inner)
-        elif type(layer) is Linear:
-            folded.append(_scaled(layer, factor))
-            factor = 1.0
-        elif factor == 1 or type(layer) in HOMOGENEOUS:
-            folded.append(copy.deepcopy(layer))
-        else:
-            raise ValueError(f"layer {prefix}{name} must be a Linear, ReLU, LeakyReLU or Flatten, to follow dropout that "
-                             f"is not inverted, was {layer!r}: the factor {factor:g} does not pass through it")
-    return folded, factor
+    return folded
 
 
 def _scaled(linear, factor):
