@@ -16,7 +16,8 @@ from made_up_runs import make_row, make_run
 from onepass import native, nn
 from onepass.bench import busy, command, contests, in_place, measure, places, results, textbook, training
 from onepass.bench.cases import CASES, arrays, find
-from onepass.bench.contests import BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from onepass.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
+                                    TrainingContest)
 from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
 from onepass.bench.probe import Probe
 from onepass.bench.rivals import Refused
@@ -72,6 +73,12 @@ def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
 def test_small_tensors_are_measured(name):
     (row,) = measure.measure(SmallTensorsContest(find(name), 16, "float32"), plan())
     assert row["shape"] == [10, 16] and set(row["seconds"]) == {"native", "textbook", "in_place"}
+
+
+def test_a_step_with_clipping_by_norm_is_measured_against_one_more_reading():
+    (row,) = measure.measure(RegularizedStepContest(find("adam_step regularized"), 1000, "float32"), plan())
+    assert row["case"] == "optim.Adam.step clipped regularized" and set(row["seconds"]) == {"native", "stream"}
+    assert row["bytes"] == 4 * 1000 * (1 + 1 + 2 * 4)  # gradients twice; parameters, two moments and averages
 
 
 @pytest.mark.parametrize(("shape", "passes"), [((40, 30), 2 + 3), ((10, 16, 5, 7), 2 + 3)])

@@ -11,7 +11,8 @@ from pathlib import Path
 from .. import native
 from . import machine, peers, results
 from .cases import CASES, find
-from .contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from .contests import (BLOCKS, OPTIMIZERS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
+                       TrainingContest)
 from .measure import Plan
 from .training import TRAINING_STEPS
 from .worker import MEMORY, Worker
@@ -124,6 +125,8 @@ def contests(args):
         if case.kernel in chosen:
             sizes = args.sizes or (QUICK_SIZES if args.quick else case.sizes)
             found += [KernelContest(case, size, dtype) for dtype in args.dtypes for size in sizes]
+            if case.name == "adam_step regularized" and not args.quick:
+                found += [RegularizedStepContest(case, size, dtype) for dtype in args.dtypes for size in sizes]
     for name in OPTIMIZERS:
         if find(name).kernel in chosen:
             found += [SmallTensorsContest(find(name), size, dtype) for dtype in args.dtypes for size in SMALL_SIZES]

@@ -59,13 +59,17 @@ class KernelContest:
         """What the arrays add to the row."""
         first = arrays(arguments)[0]
         return {"shape": list(first.shape), "elements": first.size,
-                **_traffic(self.case.passes(arguments), arrays(arguments))}
+                **_traffic(self.passes(arguments), arrays(arguments))}
 
     def ours(self, arguments):
         return functools.partial(getattr(native, self.case.kernel), **arguments)
 
+    def passes(self, arguments):
+        """What must be read and written, pass after pass; see `Case`."""
+        return self.case.passes(arguments)
+
     def limits(self, arguments):
-        return _streams(self.case.passes(arguments))
+        return _streams(self.passes(arguments))
 
     def rivals(self, source, arguments):
         # The arrays are shared, so that all find the same memory; the lists are not, since some put
@@ -115,6 +119,30 @@ class SmallTensorsContest(KernelContest):
     def _make(self, make, seed):
         rng, dtype = np.random.default_rng(seed), np.dtype(self.dtype).type
         return merge([make(self.size, dtype, rng) for _ in range(self.tensors)])
+
+
+@dataclass(frozen=True)
+class RegularizedStepContest(KernelContest):
+    """A whole step of Adam with all that there is: its one pass, and one for the norm that gradients are clipped by."""
+
+    in_numpy = ()
+
+    @property
+    def row(self):
+        return {**super().row, "case": "optim.Adam.step clipped regularized"}
+
+    def ours(self, arguments):
+        options = {name: arguments[name] for name in ("lr", "eps", "weight_decay", "l1", "max_grad_value", "ema_decay")}
+        optimizer = optim.Adam(
+            arguments["params"], **options, decoupled_weight_decay=arguments["decoupled"],
+            l1_proximal=arguments["proximal"], max_grad_norm=1.0)
+        return functools.partial(optimizer.step, arguments["grads"])
+
+    def passes(self, arguments):
+        return [(arguments["grads"], [], []), *super().passes(arguments)]
+
+    def rivals(self, source, arguments):
+        return {}
 
 
 @dataclass(frozen=True)
