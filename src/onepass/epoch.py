@@ -18,7 +18,7 @@ class Epoch:
     number: int  # from 1
     batches: int
     batch: int = 0  # batches done
-    loss: float = math.nan  # mean over the rows, each as its batch was trained on
+    loss: float = math.nan  # mean over the rows trained on, each in its batch; no rows of skipped steps
     score: float = math.nan  # of the same outputs; see `evaluate`
     validation_loss: float = math.nan  # of the rows set aside, after the epoch
     validation_score: float = math.nan
@@ -111,23 +111,31 @@ def gradient_order(net, optimizer):
 def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate, schedule, on_batch):
     """Train on the batches, arrays of numbers of `rows`, and fill in `epoch`; whether `on_batch` lets it finish."""
     start = time.perf_counter()
-    seen, weight, losses, errors, variance = 0, 0.0, 0.0, 0.0, spread(rows.y)
+    sums, variance = [0, 0.0, 0.0, 0.0], spread(rows.y)  # of rows, their weights, losses, errors
+    may_skip = optimizer.skip_nonfinite or optimizer.max_grad_norm is not None
     steps = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
     for step, together in enumerate(steps):
         schedule.before_step(epoch.number - 1 + step / len(steps))
+        sums_before = sums
+        buffers = [(buffer, buffer.copy()) for buffer in net.named_buffers().values()] if may_skip else []
         total = sum(rows.total(numbers) for numbers in together)
         for i, numbers in enumerate(together):
             batch = rows[numbers]
             net.train()  # which a callback may have ended
             value, output = _add_gradients(net, loss, batch, total, accumulate=i > 0)
+            sums = [a + b for a, b in zip(sums, (len(batch), batch.total(), value, error_sum(output, batch.y)))]
             if i == len(together) - 1:
                 gradients = net.gradients()
                 epoch.lr = optimizer.param_groups[0]["lr"]
-                epoch.skipped_steps += optimizer.step([gradients[k] for k in order]) is False
+                if optimizer.step([gradients[k] for k in order]) is False:
+                    epoch.skipped_steps += 1
+                    sums = sums_before
+                    for buffer, before in buffers:
+                        buffer[...] = before
                 schedule.after_step()
-            seen, weight, losses = seen + len(batch), weight + batch.total(), losses + value
-            errors += error_sum(output, batch.y)
-            epoch.loss, epoch.score = losses / weight, 1 - errors / seen / variance
+            seen, weight, losses, errors = sums
+            epoch.loss = losses / weight if weight else math.nan
+            epoch.score = 1 - errors / seen / variance if seen else math.nan
             epoch.batch += 1
             epoch.seconds = time.perf_counter() - start
             if on_batch and on_batch(epoch):
