@@ -115,7 +115,7 @@ def train_epoch(net, loss, optimizer, order, rows, batches, epoch, *, accumulate
     may_skip = optimizer.skip_nonfinite or optimizer.max_grad_norm is not None
     steps = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
     for step, together in enumerate(steps):
-        schedule.before_step(epoch.number - 1 + step / len(steps))
+        schedule.before_step((epoch.number - 1) * len(steps) + step)
         sums_before = sums
         buffers = [(buffer, buffer.copy()) for buffer in net.named_buffers().values()] if may_skip else []
         total = sum(rows.total(numbers) for numbers in together)

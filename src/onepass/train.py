@@ -1,7 +1,6 @@
 """Training: the loop, with validation, early stopping, schedules and checkpoints."""
 
 import copy
-import math
 import time
 from dataclasses import asdict
 
@@ -9,19 +8,20 @@ import numpy as np
 
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .checks import integer, number
-from .data import batch_rows
+from .data import batch_rows, batch_stops
 from .early_stopping import EarlyStopping, validate
 from .epoch import Epoch, Rows, gradient_order, train_epoch
 from .model import Model, evaluate, mlp, predict
 from .nn.module import backward_parameters
+from .optim import schedules
 
 __all__ = ["CheckpointError", "Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint",
            "mlp", "predict", "save_checkpoint", "train_batch"]
 
-SCHEDULES = {  # the share of its start that a learning rate has after a share t of the training
-    "linear": lambda t: 1 - t,
-    "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
-    "constant": lambda t: 1.0,
+SCHEDULES = {  # by the number of steps
+    "linear": lambda steps: schedules.Linear(1.0, 0.0, total_iters=steps),
+    "cosine": schedules.CosineAnnealing,
+    "constant": lambda steps: schedules.Constant(1.0),
 }
 
 
@@ -93,12 +93,14 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     stopping = None
     if patience is not None:
         stopping = EarlyStopping(net, optimizer, integer("patience", patience, 1), min_delta, monitor)
-    schedule = _Schedule(optimizer, schedule, schedule_every, epochs)
-    order, parts = gradient_order(net, optimizer), {"net": net, "optimizer": optimizer, "scheduler": schedule.scheduler}
-    history, seed, best = History(), _seed(rng), None
+    order = gradient_order(net, optimizer)
+    history, seed, rates, best = History(), _seed(rng), [group["lr"] for group in optimizer.param_groups], None
     if resume:
-        history, seed, schedule.rates, best = _read(checkpoint)
+        history, seed, rates, best = _read(checkpoint)
     rows, held_out = _split(loss, Rows(loss, x, y, sample_weight), validation, seed)
+    steps = -(-(len(batch_stops(len(rows), batch_size)) + 1) // accumulate)
+    schedule = _Schedule(optimizer, schedule, schedule_every, rates, epochs * steps)
+    parts = {"net": net, "optimizer": optimizer, "scheduler": schedule.scheduler}
     if resume:
         load_checkpoint(checkpoint, **parts)
     if stopping:
@@ -106,7 +108,7 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
         history.ended = stopping.verdict(len(history))
 
     def save():
-        about = {"history": [asdict(epoch) for epoch in history], "seed": seed, "rates": schedule.rates,
+        about = {"history": [asdict(epoch) for epoch in history], "seed": seed, "rates": rates,
                  "best": stopping.best if stopping else None}
         save_checkpoint(checkpoint, **parts, about=about)
 
@@ -147,20 +149,19 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
 class _Schedule:
     """The learning rates of a run: a name in SCHEDULES, or a scheduler with its own `step`."""
 
-    def __init__(self, optimizer, schedule, every, epochs):
+    def __init__(self, optimizer, schedule, every, rates, steps):
         named = isinstance(schedule, str)
         if named and schedule not in SCHEDULES:
             raise ValueError(f"schedule must be {', '.join(SCHEDULES)} or a scheduler, was {schedule!r}")
         if every not in ("step", "epoch"):
             raise ValueError(f'schedule_every must be "step" or "epoch", was {every!r}')
-        self.optimizer, self.epochs, self.every = optimizer, epochs, every
-        self.scheduler, self.share = (None, SCHEDULES[schedule]) if named else (schedule, None)
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.optimizer, self.every, self.rates = optimizer, every, rates
+        self.scheduler, self.rate = (None, SCHEDULES[schedule](max(steps, 1))) if named else (schedule, None)
 
-    def before_step(self, epochs):
-        """Set the rates for the step after so many epochs, and parts of one."""
-        if self.share:
-            self._set(self.share(epochs / self.epochs))
+    def before_step(self, step):
+        """Set the rates for the step after so many."""
+        if self.rate:
+            self._set([self.rate(step, rate) for rate in self.rates])
 
     def after_step(self):
         if self.scheduler is not None and self.every == "step":
@@ -171,12 +172,12 @@ class _Schedule:
             self.scheduler.step(metric)
 
     def close(self):
-        if self.share:
-            self._set(1)
+        if self.rate:
+            self._set(self.rates)
 
-    def _set(self, share):
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate * share
+    def _set(self, rates):
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
 
 
 def _read(path):
