@@ -380,6 +380,28 @@ def test_a_scheduler_may_go_by_the_loss(validation):
     assert metrics == [epoch.validation_loss if validation else epoch.loss for epoch in history]
 
 
+STEP, PLATEAU = schedules.Step(3), schedules.ReduceOnPlateau()
+
+
+@pytest.mark.parametrize("schedule, every, error, fault", [
+    (lambda optimizer: STEP, "step", TypeError, r"schedule must be linear, .* or a Scheduler, was Step\("),
+    (lambda optimizer: None, "step", TypeError, "schedule must be linear, .* or a Scheduler, was None"),
+    (lambda optimizer: ["linear"], "step", TypeError, "schedule must be linear"),
+    (lambda optimizer: optim.Scheduler(optim.SGD([np.ones(2)]), lr=STEP), "step", ValueError, "another's"),
+    (lambda optimizer: optim.Scheduler(optimizer, lr=PLATEAU), "step", ValueError, 'schedule_every must be "epoch"'),
+    (lambda optimizer: optim.Scheduler(optimizer, lr=schedules.Sequential([STEP, schedules.Product([PLATEAU])], [1])),
+     "step", ValueError, 'must be "epoch" for a Scheduler that needs a metric'),
+    (lambda optimizer: "cosine", "epoch", ValueError, "schedule_every must be \"step\" for schedule 'cosine', was"),
+])
+def test_schedules_that_do_not_suit_change_nothing(schedule, every, error, fault):
+    net, optimizer, arguments = noisy()
+    schedule = schedule(optimizer)
+    before = shown(net), str(optimizer.state_dict())
+    with pytest.raises(error, match=fault):
+        fit(**arguments, epochs=2, schedule=schedule, schedule_every=every)
+    assert (shown(net), str(optimizer.state_dict())) == before
+
+
 def test_groups_by_name_in_another_order_and_frozen_layers():
     x, y = labels()
     nets = [mlp(3, 2, [4], rng=0) for _ in range(2)]
@@ -500,7 +522,7 @@ def test_an_epoch_is_plain_numbers():
     ({"patience": 3, "validation": None}, ValueError, "patience must come with validation, was 3 without"),
     ({"patience": 3, "min_delta": -1}, ValueError, "min_delta must be >= 0, was -1"),
     ({"patience": 3, "monitor": "accuracy"}, ValueError, 'monitor must be "loss" or "score", was \'accuracy\''),
-    ({"schedule": "step"}, ValueError, "schedule must be linear, cosine, constant or a scheduler, was 'step'"),
+    ({"schedule": "step"}, ValueError, "schedule must be linear, cosine, constant or a Scheduler, was 'step'"),
     ({"schedule_every": "batch"}, ValueError, 'schedule_every must be "step" or "epoch", was \'batch\''),
     ({"rng": -1}, ValueError, "rng must be at least 0, was -1"),
     ({"resume": True}, ValueError, "resume must come with a checkpoint"),

@@ -13,7 +13,7 @@ from .early_stopping import EarlyStopping, validate
 from .epoch import Epoch, Rows, gradient_order, train_epoch
 from .model import Model, evaluate, mlp, predict
 from .nn.module import backward_parameters
-from .optim import schedules
+from .optim import Scheduler, schedules
 
 __all__ = ["CheckpointError", "Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint",
            "mlp", "predict", "save_checkpoint", "train_batch"]
@@ -57,9 +57,9 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
         statistics; the last step of an epoch has what remains
     schedule : "linear": every learning rate falls from what it is to 0 at the end of training; "cosine": the same as
         half a cosine (Loshchilov and Hutter 2017); "constant"; they leave the optimizer's rates as they found
-        them. Or a scheduler such as `onepass.optim.Scheduler`, whose `step()` is called
-    schedule_every : "step", after each of the optimizer's; or "epoch", where `step(metric)` gets the loss of
-        validation, or of training if there is none
+        them. Or an `onepass.optim.Scheduler` of the optimizer, whose `step()` is called
+    schedule_every : when that is: "step", after each of the optimizer's; or "epoch", where `step(metric)` gets the
+        loss of validation, or of training if there is none
     on_batch, on_epoch : called with the current `Epoch` after each batch, each epoch; a true result ends training.
         The history has completed epochs only.
     checkpoint : a path that gets all it takes to go on: at the start, after each `checkpoint_every` epochs, and after
@@ -151,10 +151,19 @@ class _Schedule:
 
     def __init__(self, optimizer, schedule, every, rates, steps):
         named = isinstance(schedule, str)
+        fault = f"schedule must be {', '.join(SCHEDULES)} or a Scheduler, was {schedule!r}"
+        if not named and not isinstance(schedule, Scheduler):
+            raise TypeError(fault)
         if named and schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be {', '.join(SCHEDULES)} or a scheduler, was {schedule!r}")
+            raise ValueError(fault)
         if every not in ("step", "epoch"):
             raise ValueError(f'schedule_every must be "step" or "epoch", was {every!r}')
+        if named and every == "epoch":
+            raise ValueError(f'schedule_every must be "step" for schedule {schedule!r}, was "epoch"')
+        if not named and schedule.optimizer is not optimizer:
+            raise ValueError("schedule must be a Scheduler of the optimizer that is to train, was another's")
+        if not named and every == "step" and schedule.needs_metric:
+            raise ValueError('schedule_every must be "epoch" for a Scheduler that needs a metric, was "step"')
         self.optimizer, self.every, self.rates = optimizer, every, rates
         self.scheduler, self.rate = (None, SCHEDULES[schedule](max(steps, 1))) if named else (schedule, None)
 

@@ -49,6 +49,11 @@ class Scheduler:
         """How often `step` was called."""
         return self._steps
 
+    @property
+    def needs_metric(self):
+        """Whether `step` must be given a metric."""
+        return any(target.schedule.needs_metric for target in self._targets)
+
     def step(self, metric=None):
         """Count a step, and set the options for the next one.
 

@@ -17,6 +17,10 @@ class _Several(Schedule):
             check_schedule(f"schedules[{i}]", schedule)
         object.__setattr__(self, "schedules", tuple(self.schedules))
 
+    @property
+    def needs_metric(self):
+        return any(schedule.needs_metric for schedule in self.schedules)
+
     def state_dict(self):
         return {"schedules": [schedule.state_dict() for schedule in self.schedules]}
 

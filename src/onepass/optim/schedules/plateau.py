@@ -32,6 +32,7 @@ class ReduceOnPlateau(Schedule):
     num_bad_epochs: int = 0
     cooldown_counter: int = 0
     reductions: int = 0
+    needs_metric = True
 
     def __post_init__(self):
         check_choice("mode", self.mode, "min", "max")

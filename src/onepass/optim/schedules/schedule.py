@@ -7,8 +7,10 @@ from ..checks import check_keys
 class Schedule:
     """A value for every step. A subclass defines `__call__`; one with a memory of metrics the others, too.
 
-    Schedules do not change: what one has learnt is in the one that takes its place.
+    `needs_metric` says whether `observe` must be given one. Schedules do not change: what one has learnt is in the one that takes its place.
     """
+
+    needs_metric = False
 
     def __call__(self, step, base):
         """The value after `step` steps, an int >= 0, of what was `base` in the beginning."""
