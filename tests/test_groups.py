@@ -72,3 +72,18 @@ def test_biases_and_batch_norm_escape_decay():
 def test_wrong_groups_are_refused(make, error, pattern):
     with pytest.raises(error, match=pattern):
         make()
+
+
+def test_gradients_in_the_order_of_the_net_are_refused_with_the_cure():
+    params = {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3), "1.weight": np.ones((2, 3))}
+    optimizer = optim.SGD(optim.decay_groups(params, weight_decay=0.1))
+    with pytest.raises(ValueError, match=r"grads\['1.weight'\].*give gradients by name"):
+        optimizer.step([np.ones_like(param) for param in params.values()])
+    assert all((param == 1).all() for param in params.values())
+
+
+def test_what_is_no_dict_of_names_is_refused_without_printing_arrays():
+    with pytest.raises(TypeError, match=r"such as net.named_parameters\(\), was list$"):
+        optim.decay_groups([np.ones(3)], weight_decay=0.1)
+    with pytest.raises(ValueError, match="weight_decay must be >= 0, was -0.1"):
+        optim.decay_groups({"weight": np.ones((2, 2))}, weight_decay=-0.1)

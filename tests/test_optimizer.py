@@ -537,8 +537,8 @@ def corrupt(path, value):
     (("state",), KeyError, ValueError, "state_dict lacks the entry 'state'"),
     (("extra",), 1, ValueError, "state_dict has an unknown entry 'extra'"),
     (("state",), [], TypeError, r"state_dict\['state'\] must be a dict, was list"),
-    (("state", 1), KeyError, ValueError, r"state_dict\['state'\] lacks the entry 1"),
-    (("state", 7), {}, ValueError, r"state_dict\['state'\] has an unknown entry 7"),
+    (("state", 1), KeyError, ValueError, r"has the state of 2 parameters, here are 3"),
+    (("state", 7), {}, ValueError, r"has the state of 4 parameters, here are 3"),
     (("state", 0), None, TypeError, r"state_dict\['state'\]\[0\] must be a dict"),
     (("state", 1, "step"), KeyError, ValueError, r"state_dict\['state'\]\[1\] lacks the entry 'step'"),
     (("state", 1, "step"), -1, ValueError, r"\[1\]\['step'\] must be at least 0"),
@@ -860,3 +860,15 @@ def test_the_average_is_that_of_limited_weights(cls, backend):
     np.testing.assert_allclose(param, np.full((2, 2), np.sqrt(0.5)), rtol=8 * np.finfo(float).eps)
     average = optimizer.state_dict()["state"][0]["ema_param"]
     np.testing.assert_allclose(average, 0.75 * 3 + 0.25 * param, rtol=8 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("make", [SGD, RMSProp, Adagrad, Adam, AdamW])
+def test_a_misspelt_option_is_named_with_the_class_and_its_options(make):
+    with pytest.raises(TypeError, match=rf"^{make.__name__} has no option 'weigth_decay'; besides lr, .*weight_decay"):
+        make([np.ones(3)], weigth_decay=0.1)
+
+
+def test_the_state_of_another_number_of_parameters_is_refused():
+    other = Adam([np.ones(2), np.ones(3)]).state_dict()
+    with pytest.raises(ValueError, match="has the state of 2 parameters, here are 1"):
+        Adam([np.ones(2)]).load_state_dict(other)

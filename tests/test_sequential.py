@@ -336,3 +336,13 @@ def test_agrees_with_pytorch():
             net.backward(loss.backward())
             for gradient, parameter in zip(net.gradients(), peer.parameters()):
                 np.testing.assert_allclose(gradient, parameter.grad.numpy(), **close)
+
+
+@pytest.mark.parametrize("layers, place", [
+    ([nn.Linear(4, 8), nn.BatchNorm1d(8)], "Linear(4, 8, bias=True)"),
+    ([nn.Sequential(nn.BatchNorm1d(3), nn.ReLU())], "BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=True), ReLU()"),
+])
+def test_an_error_says_in_which_layer_it_came_up(layers, place):
+    with pytest.raises(ValueError) as caught:
+        nn.Sequential(*layers)(np.ones((2, 5), np.float32))
+    assert caught.value.__notes__ == [f"in the net at {place}"]

@@ -27,6 +27,9 @@ class Block:
     def __init__(self, layers):
         self.layers = layers
 
+    def __repr__(self):
+        return ", ".join(map(repr, self.layers))
+
     def forward(self, x, mask=None):
         kernels, training = self.layers[0].kernels, self.layers[0].training
         for layer in self.layers:

@@ -56,8 +56,13 @@ class Sequential(Module):
         if mask is not None:
             rows = np.shape(x)[:1]
             check_mask(mask, lambda shape: shape[:1] == rows != (), f"{rows} or ({rows[0]}, ...)" if rows else "(N,)")
-        for step in self._steps():
-            x = step.forward(x) if mask is None else masked_forward(step, x, mask)
+        try:
+            for step in self._steps():
+                x = step.forward(x) if mask is None else masked_forward(step, x, mask)
+        except (TypeError, ValueError) as error:
+            if not isinstance(step, Sequential):  # in which it was said already
+                error.add_note(f"in the net at {step!r}")
+            raise
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):

@@ -48,7 +48,12 @@ def check_arrays(keys, work):
             written.append((name, param))
             if grad is not None:
                 read.append((f"grads[{keys[i]!r}]", grad))
-                check_like(read[-1][0], grad, name, param)
+                try:
+                    check_like(*read[-1], name, param)
+                except ValueError as error:
+                    if len(work) == 1 or not isinstance(keys[i], str):
+                        raise
+                    raise ValueError(f"{error}; a list has the order of the groups: give gradients by name") from None
     check_overlap(written, read)
 
 

@@ -2,6 +2,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from ..checks import number
+
 
 def groups_by_name(named_params, options):
     """Parameter groups for an optimizer, chosen by the names of the parameters.
@@ -59,7 +61,7 @@ def decay_groups(named_params, *, weight_decay, l1=None):
     ['0.bias'] 0.0
     """
     _check_named(named_params)
-    options = {"weight_decay": weight_decay} | ({} if l1 is None else {"l1": l1})
+    options = {"weight_decay": number("weight_decay", weight_decay)} | ({} if l1 is None else {"l1": number("l1", l1)})
     decaying, others = {"params": {}, **options}, {"params": {}, **dict.fromkeys(options, 0.0)}
     for name, param in named_params.items():
         (decaying if param.ndim >= 2 else others)["params"][name] = param
@@ -68,7 +70,8 @@ def decay_groups(named_params, *, weight_decay, l1=None):
 
 def _check_named(named_params):
     if not isinstance(named_params, dict) or not named_params:
-        raise TypeError(f"named_params must be a dict of name -> array that is not empty, was {named_params!r}")
+        was = "empty" if named_params == {} else type(named_params).__name__
+        raise TypeError(f"named_params must be a dict of name -> array, such as net.named_parameters(), was {was}")
     for name, param in named_params.items():
         if not isinstance(param, np.ndarray):
             raise TypeError(f"named_params[{name!r}] must be a numpy.ndarray, was {type(param).__name__}")

@@ -63,7 +63,10 @@ class Optimizer(UsesKernels, HasState):
 
     def __init__(self, params, defaults, *, decoupled_weight_decay=False, l1=0.0, l1_proximal=False,
                  max_grad_value=None, max_norm=None, ema_decay=None, maximize=False, max_grad_norm=None,
-                 skip_nonfinite=False):
+                 skip_nonfinite=False, **unknown):
+        for name in unknown:
+            raise TypeError(f"{type(self).__name__} has no option {name!r}; besides {', '.join(defaults)} there are those "
+                            "of help(onepass.optim.Optimizer)")
         self.defaults = {
             **defaults, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1, "l1_proximal": l1_proximal,
             "max_grad_value": max_grad_value, "max_norm": max_norm, "ema_decay": ema_decay, "maximize": maximize,

@@ -104,7 +104,8 @@ class Scheduler:
         if name == "max_grad_norm":
             return [self.optimizer.max_grad_norm]
         if name not in self.optimizer.defaults:
-            valid = ", ".join(map(repr, (*self.optimizer.defaults, "max_grad_norm")))
+            numbers = (key for key, value in self.optimizer.defaults.items() if not isinstance(value, bool))
+            valid = ", ".join(map(repr, (*numbers, "max_grad_norm")))
             raise ValueError(f"{type(self.optimizer).__name__} has no option {name!r} to schedule; valid are {valid}")
         return [group[name] for group in self.optimizer.param_groups]
 

@@ -48,6 +48,8 @@ class HasState:
         whole = {name: check(f"state_dict[{name!r}]", state_dict[name])
                  for name, check in WHOLE.items() if name in state_dict}
         mine, states, loaded = self.state_dict(), state_dict["state"], state_dict["param_groups"]
+        if isinstance(states, dict) and len(states) != len(mine["state"]):
+            raise ValueError(f"state_dict has the state of {len(states)} parameters, here are {len(mine['state'])}")
         check_keys("state_dict['state']", states, mine["state"])
         if len(loaded) != len(self._sizes):
             raise ValueError(f"state_dict has {len(loaded)} parameter groups, must have {len(self._sizes)}")
