@@ -162,6 +162,25 @@ def test_classes_without_any_weight():
         fit(net, nn.CrossEntropyLoss(weight=[0, 0, 1]), optim.SGD(net.parameters()), x, y, epochs=1, batch_size=8)
 
 
+def test_held_out_rows_without_any_weight():
+    x, y = labels()
+    net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    loss = nn.CrossEntropyLoss("sum", weight=[0, 1], label_smoothing=0.1)
+    with pytest.raises(ValueError, match="validation must suit .*: their weights must not all be 0"):
+        fit(net, loss, optim.SGD(net.parameters()), x, (x[:, 0] == 0).astype(int), epochs=1, batch_size=8, rng=3,
+            validation=0.2)
+
+
+def test_a_sum_over_a_batch_without_any_weight():
+    """Smoothed labels have a loss even so; it has no mean yet."""
+    x, y = labels()
+    net = nn.Sequential(nn.Linear(3, 2, rng=0))
+    loss, means = nn.CrossEntropyLoss("sum", weight=[0, 1], label_smoothing=0.1), []
+    fit(net, loss, optim.SGD(net.parameters(), lr=0.0), x, y, epochs=1, batch_size=2, rng=0,
+        on_batch=lambda epoch: means.append(epoch.loss))
+    assert math.isnan(means[0]) and means[-1] == pytest.approx(loss(net(x), y) / y.sum(), rel=2**-20)
+
+
 def test_accumulation_in_float32_sets_off_no_batch():
     """Equal batches of a power of two: the gradients are scaled exactly."""
     steps = []
@@ -522,6 +541,10 @@ def test_an_epoch_is_plain_numbers():
     ({"patience": 3, "validation": None}, ValueError, "patience must come with validation, was 3 without"),
     ({"patience": 3, "min_delta": -1}, ValueError, "min_delta must be >= 0, was -1"),
     ({"patience": 3, "monitor": "accuracy"}, ValueError, 'monitor must be "loss" or "score", was \'accuracy\''),
+    ({"min_delta": -1}, ValueError, "min_delta must be >= 0, was -1"),
+    ({"monitor": "accuracy"}, ValueError, "monitor must be"),
+    ({"on_batch": 3}, TypeError, "on_batch must be a function of the epoch, was 3"),
+    ({"on_epoch": "print"}, TypeError, "on_epoch must be a function of the epoch, was 'print'"),
     ({"schedule": "step"}, ValueError, "schedule must be linear, cosine, constant or a Scheduler, was 'step'"),
     ({"schedule_every": "batch"}, ValueError, 'schedule_every must be "step" or "epoch", was \'batch\''),
     ({"rng": -1}, ValueError, "rng must be at least 0, was -1"),
@@ -539,6 +562,23 @@ def test_an_epoch_is_plain_numbers():
     ({"sample_weight": np.r_[np.ones(59), -1]}, ValueError, "sample_weight must be finite"),
     ({"sample_weight": np.r_[np.ones(59), np.nan]}, ValueError, "sample_weight must be finite"),
     ({"sample_weight": np.r_[np.ones(59), np.inf]}, ValueError, "sample_weight must be finite"),
+    ({"x": np.zeros((0, 5), np.float32), "y": np.zeros(0, int)}, ValueError, "x must have at least one row, had shape"),
+    ({"x": [[1.0]]}, TypeError, r"x must be a NumPy array, \(rows, ...\), was \[\[1.0\]\]"),
+    ({"y": np.array(3)}, TypeError, "y must be a NumPy array"),
+    ({"x": np.zeros((60, 5))}, TypeError, "x and y must suit the net and the loss: x must be float32"),
+    ({"x": np.zeros((60, 4), np.float32)}, ValueError, "x and y must suit the net and the loss: x must have shape"),
+    ({"y": np.zeros((60, 2))}, TypeError, "x and y must suit the net and the loss: target must be integer labels"),
+    ({"validation": None, "y": 2 * np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit the net and the loss: .*label"),
+    ({"validation": None, "y": -np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit the net and the loss: .*label"),
+    *(({"validation": (x, y)}, error, fault) for x, y, error, fault in [
+        (np.zeros((2, 5)), np.zeros(2, int), TypeError, "validation must suit the net and the loss: x must be float32"),
+        (np.zeros((2, 4), np.float32), np.zeros(2, int), ValueError, "validation must suit the net and the loss: x"),
+        (np.zeros((3, 5), np.float32), np.array([0, 2, 0]), ValueError, "validation must suit .* label"),
+        (np.zeros((0, 5), np.float32), np.zeros(0, int), ValueError, r"validation\[0\] must have at least one row"),
+        (np.zeros((2, 5), np.float32), [0, 1], TypeError, r"validation\[1\] must be a NumPy array, .* was \[0, 1\]"),
+    ]),
+    ({"validation": (np.zeros((2, 5), np.float32), np.zeros(2, int), np.zeros(2))}, ValueError,
+     r"validation\[2\] must be finite, >= 0 and not all 0"),
     ({"y": np.zeros(59)}, ValueError, "x and y must have the same number of rows, had 60 and 59"),
 ])
 def test_bad_arguments_change_nothing(options, error, fault):

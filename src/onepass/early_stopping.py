@@ -3,7 +3,7 @@
 import contextlib
 import math
 
-from .checks import number
+from .checks import integer, number
 from .model import error_sum, predict, spread
 
 
@@ -26,13 +26,15 @@ def validate(net, loss, optimizer, rows):
 class EarlyStopping:
     """Keeps what the net was after its best epoch, and says when `patience` epochs have passed without a better one.
 
+    patience : None for the checks of the other arguments alone
     monitor : "loss" or "score" of validation; an epoch is better if it is so by more than min_delta
     """
 
     def __init__(self, net, optimizer, patience, min_delta, monitor):
         if monitor not in ("loss", "score"):
             raise ValueError(f'monitor must be "loss" or "score", was {monitor!r}')
-        self.net, self.optimizer, self.patience, self.monitor = net, optimizer, patience, monitor
+        self.net, self.optimizer, self.monitor = net, optimizer, monitor
+        self.patience = None if patience is None else integer("patience", patience, 1)
         self.min_delta = number("min_delta", min_delta)
         self.best = None  # of the best epoch: number, value, parameters and buffers; the same with averages, if any
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data import split_rows
-from .model import error_sum, spread
+from .model import error_sum, predict, spread
 from .nn.module import backward_parameters
 
 
@@ -32,24 +32,31 @@ class Rows:
     """Inputs x, targets y and sample weights (or None) of rows to be trained on; `rows[numbers]` is some of them.
 
     loss : its `reduction` and `weight` of the classes, if it has such, say what a mean is over
+    names : what errors call x, y and the weights
 
-    Rows that weigh 0 are left out, but for those of a class that weighs 0 where labels are smoothed. ValueError for weights of another shape, or that are negative, not finite or
-    all 0.
+    Rows that weigh 0 are left out, but for those of a class that weighs 0 where labels are smoothed. TypeError or
+    ValueError for what are not arrays of as many rows, at least one, and for weights of another shape, or that
+    are negative, not finite or all 0.
     """
 
-    def __init__(self, loss, x, y, weight=None):
+    def __init__(self, loss, x, y, weight=None, names=("x", "y", "sample_weight")):
+        for name, array in zip(names, (x, y)):
+            if not isinstance(array, np.ndarray) or array.ndim == 0:
+                raise TypeError(f"{name} must be a NumPy array, (rows, ...), was {array!r:.40}")
+            if not len(array):
+                raise ValueError(f"{name} must have at least one row, had shape {array.shape}")
         if len(x) != len(y):
-            raise ValueError(f"x and y must have the same number of rows, had {len(x)} and {len(y)}")
+            raise ValueError(f"{names[0]} and {names[1]} must have the same number of rows, had {len(x)} and {len(y)}")
         self.takes_mean = getattr(loss, "reduction", "mean") == "mean"
         self.x, self.y, self.weight, self.share = x, y, None, None
         if weight is not None:
             self.weight = self.share = np.asarray(weight, np.float64)
             if self.weight.shape != (len(y),):
-                raise ValueError(f"sample_weight must have shape ({len(y)},), had {self.weight.shape}")
+                raise ValueError(f"{names[2]} must have shape ({len(y)},), had {self.weight.shape}")
             if not (np.isfinite(self.weight).all() and (self.weight >= 0).all() and self.weight.any()):
-                raise ValueError("sample_weight must be finite, >= 0 and not all 0")
+                raise ValueError(f"{names[2]} must be finite, >= 0 and not all 0")
         classes = getattr(loss, "weight", None)
-        if classes is not None and y.dtype.kind in "iu" and len(y) and 0 <= y.min() and y.max() < len(classes):
+        if classes is not None and y.ndim == 1 and y.dtype.kind in "iu" and 0 <= y.min() and y.max() < len(classes):
             self.share = classes[y] * (1.0 if weight is None else self.weight)
             if not self.share.any():
                 raise ValueError("the weights of the classes that there are must not all be 0")
@@ -67,6 +74,28 @@ class Rows:
         part.weight = None if self.weight is None else self.weight[rows]
         part.share = None if self.share is None else self.share[rows]
         return part
+
+    def check(self, net, loss, name):
+        """TypeError or ValueError if net or loss refuse a few of these rows, called `name`; nothing is modified.
+
+        The least and the greatest label are among them, and a row that has a weight if any has.
+        """
+        some = {0, len(self) - 1}
+        if self.y.ndim == 1:
+            some |= {self.y.argmin(), self.y.argmax()}
+        if self.share is not None:
+            some.add(self.share.argmax())
+        part = self[sorted(some)]
+        try:
+            if not part.total():
+                raise ValueError("their weights must not all be 0")
+            with np.errstate(all="ignore"):
+                output = predict(net, part.x)
+                part.loss_sum(loss, output)
+                error_sum(output, part.y)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} must suit the net and the loss: {error}") from error
 
     def split(self, share, rng):
         """(kept, set aside), as `onepass.data.split_rows` chooses them by the targets' first column."""

@@ -90,9 +90,12 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
         raise ValueError("resume must come with a checkpoint, was True without")
     if patience is not None and validation is None:
         raise ValueError(f"patience must come with validation, was {patience!r} without")
-    stopping = None
-    if patience is not None:
-        stopping = EarlyStopping(net, optimizer, integer("patience", patience, 1), min_delta, monitor)
+    for name, callback in (("on_batch", on_batch), ("on_epoch", on_epoch)):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name} must be a function of the epoch, was {callback!r}")
+    stopping = EarlyStopping(net, optimizer, patience, min_delta, monitor)
+    if patience is None:
+        stopping = None
     order = gradient_order(net, optimizer)
     history, seed, rates, best = History(), _seed(rng), [group["lr"] for group in optimizer.param_groups], None
     if resume:
@@ -101,6 +104,9 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     steps = -(-(len(batch_stops(len(rows), batch_size)) + 1) // accumulate)
     schedule = _Schedule(optimizer, schedule, schedule_every, rates, epochs * steps)
     parts = {"net": net, "optimizer": optimizer, "scheduler": schedule.scheduler}
+    rows.check(net, loss, "x and y")
+    if held_out is not None:
+        held_out.check(net, loss, "validation")
     if resume:
         load_checkpoint(checkpoint, **parts)
     if stopping:
@@ -206,7 +212,7 @@ def _split(loss, rows, validation, seed):
         if len(validation) not in (2, 3):
             raise ValueError("validation must be a share, (x, y) or (x, y, sample_weight), "
                              f"had {len(validation)} items")
-        return rows, Rows(loss, *validation)
+        return rows, Rows(loss, *validation, names=("validation[0]", "validation[1]", "validation[2]"))
     share = number("validation", validation, below=1, positive=True)
     return rows.split(share, np.random.default_rng([seed, 0]))
 
