@@ -248,6 +248,7 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path
         return real(*args)
 
     monkeypatch.setattr(cli, "evaluate", interrupt)
+    (tmp_path / "c.npz").unlink()
     assert run(capsys, *argv)[0] == 130
     monkeypatch.setattr(cli, "evaluate", real)
     code, out, _ = run(capsys, *argv, "--resume")
@@ -364,6 +365,7 @@ def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
     (["houses.tsv", "--resume"], "--resume needs --checkpoint"),
     (["houses.tsv", "--checkpoint", "c.pt"], "--checkpoint c.pt: the name must end in .npz"),
     (["houses.tsv", "--checkpoint", "nowhere/c.npz"], "cannot write to nowhere/c.npz"),
+    (["houses.tsv", "--checkpoint", "net.npz"], "--checkpoint net.npz exists: add --resume to go on from it, or rem"),
     (["houses.tsv", "--checkpoint", "none.npz", "--resume"], "none.npz: No such file"),
     (["houses.tsv", "--checkpoint", "other.npz", "--resume"], "other.npz is not a checkpoint that onepass saved"),
     (["houses.tsv", "--checkpoint", "net.npz", "--resume"], "net.npz does not belong to this net"),
@@ -373,6 +375,7 @@ def test_bad_input_is_one_line_and_code_2(capsys, tables, monkeypatch, argv, fau
     monkeypatch.chdir(tables)
     Path("folder.npz").mkdir(exist_ok=True)
     np.savez("other.npz", x=np.ones(3))
+    Path("net.npz").unlink(missing_ok=True)
     fit(net := nn.Linear(1, 1), nn.MSELoss(), optim.SGD(net.parameters()), *np.ones((2, 2, 1), np.float32), epochs=1,
         batch_size=2, checkpoint="net.npz")
     code, out, err = run(capsys, "train", *argv)

@@ -190,7 +190,7 @@ def test_ones_own_loop(tmp_path):
     (lambda path: path.write_bytes(path.read_bytes()[:-50]), ValueError, "c.npz is not a checkpoint"),
     (lambda path: save_checkpoint(path, about=3), ValueError, "c.npz is a checkpoint, but not one of fit"),
     (lambda path: save_checkpoint(path, about={"history": [{"a": 1}]}), ValueError, "but not one of fit"),
-    (lambda path: training("sgd")[2](checkpoint=path), ValueError, "belong to this optimizer: it was SGD, now is Adam"),
+    (lambda path: other_optimizer(path), ValueError, "belong to this optimizer: it was SGD, now is Adam"),
     (lambda path: other_net(path), ValueError, "does not belong to this net"),
 ])
 def test_files_of_others_change_nothing(tmp_path, spoil, error, fault):
@@ -204,10 +204,44 @@ def test_files_of_others_change_nothing(tmp_path, spoil, error, fault):
     assert (str(net.state_dict()), str(optimizer.state_dict())) == before
 
 
+def other_optimizer(path):
+    path.unlink()
+    training("sgd")[2](checkpoint=path)
+
+
 def other_net(path):
+    path.unlink()
     net = nn.Sequential(nn.Linear(5, 2))
     x, y = np.ones((4, 5), np.float32), np.array([0, 1, 0, 1])
     fit(net, nn.CrossEntropyLoss(), optim.Adam(net.parameters()), x, y, epochs=1, batch_size=2, checkpoint=path)
+
+
+def test_a_checkpoint_is_not_replaced_by_another_run(tmp_path):
+    path = tmp_path / "c.npz"
+    training()[2](checkpoint=path)
+    content = path.read_bytes()
+    net, _, run = training(seed=1)
+    before = str(net.state_dict())
+    with pytest.raises(FileExistsError, match="c.npz exists: resume=True goes on from it; remove it to begin anew"):
+        run(checkpoint=path)
+    assert path.read_bytes() == content and str(net.state_dict()) == before
+
+
+def test_bad_arguments_leave_no_checkpoint(tmp_path):
+    net, optimizer, _ = training()
+    with pytest.raises(TypeError, match="x must be float32"):
+        fit(net, nn.CrossEntropyLoss(), optimizer, np.ones((4, 5)), np.arange(4) % 2, epochs=1, batch_size=2,
+            checkpoint=tmp_path / "c.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{"validation": 0.3, "patience": 2, "min_delta": 1e9}, {}])
+def test_an_early_end_is_in_the_file_whenever_it_comes(tmp_path, options):
+    net, optimizer, run = training(**options)
+    stop = (lambda epoch: False) if options else (lambda epoch: epoch.number == 3)
+    history = run(checkpoint=tmp_path / "c.npz", checkpoint_every=100, on_epoch=stop)
+    assert (len(history), history.ended) == (3, "patience" if options else "callback")
+    assert str(load_checkpoint(tmp_path / "c.npz")["history"]) == str([asdict(epoch) for epoch in history])
 
 
 def test_a_place_that_cannot_be_written_is_found_out_before_training(tmp_path):

@@ -238,6 +238,8 @@ def _check_outputs(args):
         importlib.import_module("matplotlib")
         if args.plot.suffix not in PLOTS:
             raise CommandError(f"--plot {args.plot}: the name must end in {', '.join(PLOTS)}")
+    if args.checkpoint and not args.resume and args.checkpoint.is_file():
+        raise CommandError(f"--checkpoint {args.checkpoint} exists: add --resume to go on from it, or remove it")
     for path in filter(None, (args.save, args.plot, args.checkpoint)):
         try:
             if path.is_dir():

@@ -1,6 +1,7 @@
 """Training: the loop, with validation, early stopping, schedules and checkpoints."""
 
 import copy
+import os
 import time
 from dataclasses import asdict
 
@@ -63,7 +64,7 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     on_batch, on_epoch : called with the current `Epoch` after each batch, each epoch; a true result ends training.
         The history has completed epochs only.
     checkpoint : a path that gets all it takes to go on: at the start, after each `checkpoint_every` epochs, and after
-        the last; see `save_checkpoint`
+        the last; see `save_checkpoint`. FileExistsError if it is there before: another run shall not be lost
     resume : go on from `checkpoint`. With the arguments of the run that wrote it, the net gets the same bits as if
         that had not been interrupted; the seed, the learning rates to fall from and the history are the file's.
         FileNotFoundError if there is none, ValueError if it is broken or another net's, and nothing is modified.
@@ -88,6 +89,8 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     checkpoint_every = integer("checkpoint_every", checkpoint_every, 1)
     if resume and checkpoint is None:
         raise ValueError("resume must come with a checkpoint, was True without")
+    if checkpoint is not None and not resume and os.path.exists(checkpoint):
+        raise FileExistsError(f"checkpoint {checkpoint} exists: resume=True goes on from it; remove it to begin anew")
     if patience is not None and validation is None:
         raise ValueError(f"patience must come with validation, was {patience!r} without")
     for name, callback in (("on_batch", on_batch), ("on_epoch", on_epoch)):
