@@ -314,6 +314,17 @@ def test_a_share_of_every_label_is_set_aside(n, share, taken):
     assert not np.array_equal(aside, other)
 
 
+def test_every_row_of_a_piece_may_be_set_aside():
+    """In the order of y, pieces of ten rows: over 20 seeds each place in them is taken from each half of the rows."""
+    y = np.random.default_rng(0).permutation(100)
+    places = set()
+    for seed in range(20):
+        taken = np.sort(y[split_rows(y, 0.1, np.random.default_rng(seed))[1]])
+        np.testing.assert_array_equal(taken // 10, np.arange(10))
+        places |= {(value // 50, value % 10) for value in taken.tolist()}
+    assert len(places) == 20
+
+
 @pytest.mark.parametrize("share", [0, 1, -0.5, 1.5, 0.01, float("nan")])
 def test_a_share_of_no_row_or_all(share):
     with pytest.raises(ValueError, match="share of 10 rows .* must be below 1 and come to a row"):
