@@ -177,7 +177,7 @@ def l1(args):
                            for x in (data.x_train, data.x_test))
         accuracy = {}
         for kind, strength, columns in (("of the columns without noise", 0.0, x_train.shape[1] - noise),
-                                        ("without L1", 0.0, x_train.shape[1]), ("with L1", 0.26, x_train.shape[1])):
+                                        ("without L1", 0.0, x_train.shape[1]), ("with L1", 0.28, x_train.shape[1])):
             net = mlp(columns, [128], len(data.classes), np.random.default_rng(seed))
             groups = optim.groups_by_name(net.named_parameters(), {"0.weight": {"l1": strength, "l1_proximal": True}})
             optimizer = optim.Adam(groups, lr=5e-4, betas=(0.99, 0.999))
