@@ -73,7 +73,8 @@ def test_plain_values_come_back_as_they_were(tmp_path):
 
 @pytest.mark.parametrize("array", [
     np.arange(6.0).reshape(2, 3), np.arange(6, dtype=np.float32).reshape(2, 3).T, np.array(2**63, np.uint64),
-    np.zeros((0, 3)), np.array(["text"]), np.array(0.1, np.float32), np.arange(9)[::2], np.array([np.nan, -0.0, 5e-324]),
+    np.zeros((0, 3)), np.array(["text"]), np.array(0.1, np.float32), np.arange(9)[::2],
+    np.array([np.nan, -0.0, 5e-324]),
 ])
 def test_arrays_come_back_as_they_were(tmp_path, array):
     save_checkpoint(tmp_path / "c.npz", about=[array, {"a.b": array, "a": {"b": np.repeat(array, 2)}}])
@@ -99,7 +100,9 @@ def test_keys_that_are_no_plain_values_are_refused(tmp_path, key):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("about", [object(), {1, 2}, [{"deep": np.array([None])}], 1j, np.complex64(1j), np.longdouble(1)])
+@pytest.mark.parametrize("about", [
+    object(), {1, 2}, [{"deep": np.array([None])}], 1j, np.complex64(1j), np.longdouble(1),
+])
 def test_other_objects_are_refused_and_the_old_file_stays(tmp_path, about):
     save_checkpoint(tmp_path / "c.npz", about=1)
     with pytest.raises(TypeError, match="about.* must be plain values and arrays"):

@@ -171,6 +171,14 @@ def test_held_out_rows_without_any_weight():
             validation=0.2)
 
 
+def test_a_weight_in_the_middle_is_enough_to_begin():
+    """First and last row, least and greatest label: all weigh 0."""
+    x, _ = labels(9)
+    net = nn.Sequential(nn.Linear(3, 3, rng=0))
+    loss = nn.CrossEntropyLoss(weight=[0, 1, 0], label_smoothing=0.1)
+    fit(net, loss, optim.SGD(net.parameters()), x, np.arange(9) // 3, epochs=1, batch_size=9, rng=0)
+
+
 def test_a_sum_over_a_batch_without_any_weight():
     """Smoothed labels have a loss even so; it has no mean yet."""
     x, y = labels()
@@ -568,8 +576,8 @@ def test_an_epoch_is_plain_numbers():
     ({"x": np.zeros((60, 5))}, TypeError, "x and y must suit the net and the loss: x must be float32"),
     ({"x": np.zeros((60, 4), np.float32)}, ValueError, "x and y must suit the net and the loss: x must have shape"),
     ({"y": np.zeros((60, 2))}, TypeError, "x and y must suit the net and the loss: target must be integer labels"),
-    ({"validation": None, "y": 2 * np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit the net and the loss: .*label"),
-    ({"validation": None, "y": -np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit the net and the loss: .*label"),
+    ({"validation": None, "y": 2 * np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit .* labels from 0 to 1"),
+    ({"validation": None, "y": -np.eye(60, dtype=int)[7]}, ValueError, "x and y must suit .* labels from 0 to 1"),
     *(({"validation": (x, y)}, error, fault) for x, y, error, fault in [
         (np.zeros((2, 5)), np.zeros(2, int), TypeError, "validation must suit the net and the loss: x must be float32"),
         (np.zeros((2, 4), np.float32), np.zeros(2, int), ValueError, "validation must suit the net and the loss: x"),

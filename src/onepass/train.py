@@ -72,6 +72,9 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     A step that the optimizer skips, see its `skip_nonfinite` and `max_grad_norm`, leaves nothing of its batches: the
     net's buffers (running statistics, dropout's masks) are set back, and the epoch's loss and score are without them.
 
+    TypeError or ValueError names what is wrong before anything is modified, or written: a few rows, among them the
+    least and the greatest label, go through net and loss in evaluation mode first.
+
     Where parameters have a moving average (`ema_decay`), validation takes that. An optimizer may have some of
     the net's parameters only, in any groups. KeyboardInterrupt (Ctrl-C) ends training early and leaves the net as
     it then is, or with `patience` as its best epoch.

@@ -7,7 +7,8 @@ from ..checks import check_keys
 class Schedule:
     """A value for every step. A subclass defines `__call__`; one with a memory of metrics the others, too.
 
-    `needs_metric` says whether `observe` must be given one. Schedules do not change: what one has learnt is in the one that takes its place.
+    `needs_metric` says whether `observe` must be given one. Schedules do not change: what one has learnt is in the
+    one that takes its place.
     """
 
     needs_metric = False
