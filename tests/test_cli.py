@@ -181,7 +181,7 @@ FIT_OPTIONS = (*cli.FIT_OPTIONS, "rng")
     (["--schedule", "cosine"], {"schedule": "cosine"}),
     (["--max-grad-norm", "2.5"], {"max_grad_norm": 2.5}),
     (["--validation", "0.2", "--patience", "3"], {"validation": 0.2, "patience": 3}),
-    (["--checkpoint", "c.npz", "--resume"], {"checkpoint": Path("c.npz"), "resume": True}),
+    (["--checkpoint", "c.npz"], {"checkpoint": Path("c.npz")}),
     (["--seed", "7"], {"rng": 7}),
 ])
 def test_options_reach_the_training(capsys, tables, training, argv, changes):
@@ -228,7 +228,7 @@ def test_scale(capsys, tmp_path, training):
 def test_validation_takes_the_place_of_the_test_rows_until_the_end(capsys, tables, tmp_path):
     argv = ["train", tables / "flowers.csv", "--target", "kind", *LEARN, "--validation", 0.25]
     code, out, _ = run(capsys, *argv, "--plot", tmp_path / "c.svg")
-    assert code == 0 and "160 for training (0.25 of them for validation), 40 for testing" in out
+    assert code == 0 and "160 for training (0.25 of which are set aside for validation), 40 for testing" in out
     assert len(re.findall(r"  validation \d\.\d{4}, \d\.\d{4}  ", out)) == 10 and out.count("test accuracy") == 1
     assert max(map(len, out.replace(str(tables), "").replace(str(tmp_path), "").splitlines())) <= 80
     code, out, _ = run(capsys, *argv, "--epochs", 500, "--patience", 2)
@@ -252,7 +252,15 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path
     assert run(capsys, *argv)[0] == 130
     monkeypatch.setattr(cli, "evaluate", real)
     code, out, _ = run(capsys, *argv, "--resume")
-    assert code == 0 and scores(out) == whole[1:]
+    assert code == 0 and scores(out) == whole[1:] and "after epoch 1 of" in out
+    assert "; there is nothing left to train of 2" in run(capsys, *argv, "--resume")[1]
+
+
+def test_a_resumed_run_shows_the_learning_rate_of_its_checkpoint(capsys, tables, tmp_path):
+    argv = ["train", tables / "houses.tsv", *QUICK, "--checkpoint", tmp_path / "c.npz"]
+    shown = [run(capsys, *argv, *more)[1] for more in (["--lr", "0.0125", "--weight-decay", "3"], ["--resume"])]
+    for out in shown:
+        assert "lr 0.0125 falling to 0, weight decay 3" in out
 
 
 def test_threads_are_set_back(capsys, tables, monkeypatch):
@@ -363,6 +371,8 @@ def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
     (["houses.tsv", "--optimizer", "sgd", "--lr", "1e30", *QUICK], "try a smaller --lr"),
     (["houses.tsv", "--patience", "3"], "--patience needs --validation"),
     (["houses.tsv", "--resume"], "--resume needs --checkpoint"),
+    *[(["houses.tsv", "--checkpoint", "net.npz", "--resume", option, "1"], f"{option} cannot go with --resume")
+      for option in ("--lr", "--weight-decay", "--seed")],
     (["houses.tsv", "--checkpoint", "c.pt"], "--checkpoint c.pt: the name must end in .npz"),
     (["houses.tsv", "--checkpoint", "nowhere/c.npz"], "cannot write to nowhere/c.npz"),
     (["houses.tsv", "--checkpoint", "net.npz"], "--checkpoint net.npz exists: add --resume to go on from it, or rem"),

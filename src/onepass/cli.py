@@ -17,7 +17,7 @@ import onepass
 
 from . import nn, optim
 from .bench import textbook
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, load_checkpoint
 from .data import DataError, batch_rows, load
 from .scaling import SCALERS, Standardize
 from .train import SCHEDULES, Model, compare_backends, evaluate, fit, mlp
@@ -106,8 +106,8 @@ def _parser(argv):
         help="stop after so many epochs without a better validation loss; the best epoch's net is kept")
     add("--scale", choices=SCALERS, default="standard",
         help="inputs to mean 0 and deviation 1, or to the range 0 to 1 (default: %(default)s)")
-    add("--seed", type=_integer(0), default=0, metavar="N",
-        help="of initial values, shuffling and dropout; test rows are always the same (default: %(default)s)")
+    add("--seed", type=_integer(0), metavar="N",
+        help="of initial values, shuffling and dropout; test rows are always the same (default: 0)")
     add("--threads", type=_integer(1, 256), default=1, metavar="N",
         help="for the kernels and the matrix products; small nets gain little from more, and lose much on a "
         "busy machine (default: %(default)s)")
@@ -115,7 +115,8 @@ def _parser(argv):
     add("--plot", type=Path, metavar="FILE", help=f"draw loss and score per epoch ({', '.join(PLOTS)})")
     add("--save", type=Path, metavar="FILE", help="write the model to an .npz file")
     add("--checkpoint", type=Path, metavar="FILE", help="write all it takes to go on to an .npz file after each epoch")
-    add("--resume", action="store_true", help="go on from the checkpoint")
+    add("--resume", action="store_true", help="go on from the checkpoint, with its learning rate, weight decay and "
+        "order of rows; give the other options as before")
 
     bench = commands.add_parser("bench", help="time every kernel against NumPy")
     bench.set_defaults(run=_bench, command=bench)
@@ -192,7 +193,8 @@ def _train(args):
     console = Console(highlight=False)
     _check_outputs(args)
     dataset = load(args.data, target=args.target, task=args.task)
-    rng = np.random.default_rng(args.seed)
+    seed = args.seed or 0
+    rng = np.random.default_rng(seed)
     model, loss, y_train, y_test = _build(args, dataset, rng)
     net = model.net.set_backend(BACKENDS[args.backend])
     optimizer = _optimizer(args, net)
@@ -207,11 +209,12 @@ def _train(args):
             epoch.test_score = evaluate(net, x_test, y_test)
         on_epoch(epoch)
 
+    resumed = load_checkpoint(args.checkpoint, net=net, optimizer=optimizer) if args.resume else None
     with _threads(console, args.threads):
-        report.describe(console, args, dataset, model, optimizer)
+        report.describe(console, args, dataset, model, optimizer, resumed)
         progress = report.progress(console, args.epochs, dataset.task)
         with np.errstate(all="ignore"), progress as (on_batch, on_epoch):
-            history = fit(*training, **options, rng=args.seed, on_batch=on_batch, on_epoch=finish_epoch)
+            history = fit(*training, **options, rng=seed, on_batch=on_batch, on_epoch=finish_epoch)
         report.results(console, history, args.epochs, dataset.task, evaluate(net, x_test, y_test))
         if args.save:
             model.save(args.save)
@@ -228,6 +231,9 @@ def _train(args):
 
 def _check_outputs(args):
     """Find out before the training whether its results can be written."""
+    for name in ("lr", "weight_decay", "seed"):
+        if args.resume and getattr(args, name) is not None:
+            raise CommandError(f"--{name.replace('_', '-')} cannot go with --resume: it is the checkpoint's")
     for name, path in (("save", args.save), ("checkpoint", args.checkpoint)):
         if path and path.suffix != ".npz":
             raise CommandError(f"--{name} {path}: the name must end in .npz")

@@ -19,8 +19,8 @@ FALLING = {"linear": " falling to 0", "cosine": " falling to 0 by a cosine", "co
 REFRESH = 0.05  # seconds between updates of the progress bar: more often would slow training down
 
 
-def describe(console, args, dataset, model, optimizer):
-    """Say what is trained on what."""
+def describe(console, args, dataset, model, optimizer, resumed=None):
+    """Say what is trained on what; `resumed` is what `fit` wrote into the checkpoint to go on from, if any."""
     sizes = [model.architecture["inputs"], *model.architecture["hidden"], model.architecture["outputs"]]
     layers = [
         "-".join(map(str, sizes)),
@@ -30,17 +30,22 @@ def describe(console, args, dataset, model, optimizer):
     ]
     options = optimizer.param_groups[0]
     decay = options["weight_decay"]
-    rate = f"lr {options['lr']:g}{FALLING[args.schedule]}"
+    rate = f"lr {resumed['rates'][0] if resumed else options['lr']:g}{FALLING[args.schedule]}"
     steps = [type(optimizer).__name__, rate, f"weight decay {decay:g}"]
-    aside = f" ({args.validation:.4g} of them for validation)" if args.validation else ""
+    aside = f" ({args.validation:.4g} of which are set aside for validation)" if args.validation else ""
     target = f"{dataset.task}, {len(dataset.classes)} classes" if dataset.classes else dataset.task
     console.print(f"data       {args.data}: {target}", soft_wrap=True, markup=False)
-    console.print(f"rows       {len(dataset.x_train):,} for training{aside}, {len(dataset.x_test):,} for testing")
+    rows = f"{len(dataset.x_train):,} for training{aside}, {len(dataset.x_test):,} for testing"
+    console.print(f"rows       {rows}", soft_wrap=True)
     console.print(f"net        {', '.join(layers)}")
     console.print(f"optimizer  {', '.join(steps)}")
     kernels = model.net.kernels
     details = f" ({native.isa()}, threads: {native.get_num_threads()})" if kernels is native else ""
     console.print(f"kernels    {kernels.__name__}{details}")
+    if resumed:
+        done = len(resumed["history"])
+        rest = f"; there is nothing left to train of {args.epochs}" if done >= args.epochs else ""
+        console.print(f"resumed    after epoch {done} of {args.checkpoint}{rest}", soft_wrap=True, markup=False)
     console.print()
 
 
