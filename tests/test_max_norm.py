@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 from bad_arrays import misaligned
 
-from onepass import native, optim
+from onepass import native, optim, reference
 
 SHAPES = [(5, 7), (3, 2, 2, 3), (1, 1003), (400, 1), (4,), (), (0, 3), (3, 0)]
 
@@ -56,6 +58,47 @@ def test_rows_that_are_not_finite(kernels):
     np.testing.assert_array_equal(param[1], [np.nan, 1, 1])
     np.testing.assert_array_equal(param[2], [np.nan, 0, 0])  # infinity * 0
     assert (param[[0, 3]] < 1).all()
+
+
+@pytest.mark.parametrize("max_norm", [1e-100, 2.0, 1e200, 1e308])
+def test_rows_whose_squares_overflow(kernels, max_norm):
+    param = np.random.default_rng(4).standard_normal((5, 67)) * [[1], [1e160], [1e200], [1e250], [2e307]]
+    param[4, 0] = 1.75e308
+    before = param.copy()
+    kernels.max_norm([param], None, max_norm=max_norm, ema_decay=0.0)
+    # math.hypot scales by the largest element. A product is off by two roundings, as is the norm.
+    for old, new in zip(before, param):
+        norm = math.hypot(*old / 2)
+        if norm <= max_norm / 2:
+            assert new.tobytes() == old.tobytes()
+        else:
+            np.testing.assert_allclose(new, old / 2 / norm * max_norm, rtol=8 * np.finfo(float).eps)
+            assert math.hypot(*new) == pytest.approx(max_norm, rel=8 * np.finfo(float).eps)
+
+
+@every_dtype
+def test_rows_of_every_size_have_the_same_bits(dtype):
+    """Also with averages, those that overflow, and those that are not finite."""
+    exponents = np.linspace(np.log2(np.finfo(dtype).tiny), np.log2(np.finfo(dtype).max) - 3, 50)
+    drawn = (np.random.default_rng(5).standard_normal((50, 35)) * np.exp2(exponents)[:, None]).astype(dtype)
+    drawn[::7, 3], drawn[1::7, 5], drawn[2::7] = np.inf, np.nan, -0.0
+    results = []
+    for backend in (native, reference):
+        param, average = drawn.copy(), drawn / 2
+        backend.max_norm([param], [average], max_norm=3.0, ema_decay=0.5)
+        results.append(param.tobytes() + average.tobytes())
+    assert results[0] == results[1]
+
+
+@every_dtype
+def test_the_reference_takes_any_order(dtype):
+    drawn = np.random.default_rng(6).standard_normal((4, 3, 5)).astype(dtype)
+    swapped = drawn.transpose(0, 2, 1).copy().transpose(0, 2, 1)
+    for param in (drawn.copy("F"), swapped, drawn.repeat(2, axis=2)[..., ::2]):
+        expected = drawn.copy()
+        native.max_norm([expected], None, max_norm=1.0, ema_decay=0.0)
+        reference.max_norm([param], None, max_norm=1.0, ema_decay=0.0)
+        assert param.tobytes() == expected.tobytes() != drawn.tobytes()
 
 
 def test_many_rows_give_the_same_bits_on_any_number_of_threads():

@@ -19,6 +19,7 @@ ONCE = {
     "make_scale", "make_square_scale", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
     "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
     "grad_norm_merge", "loss_value", "make_regularizer", "sgd_step", "rmsprop_step", "adam_step", "adagrad_step",
+    "limit_row",
 }  # fmt: skip
 # What is computed of every element.
 HOT = {

@@ -5,17 +5,18 @@
  *
  * grad g (n) in. Bytes per element in float32: 4. */
 
-INLINE double TYPED(sum_of_squares)(const real *g, ptrdiff_t n)
+/* Of unit * g. */
+INLINE double TYPED(sum_of_squares)(const real *g, ptrdiff_t n, double unit)
 {
     double sums[LANES] = {0}, sum = 0;
     ptrdiff_t j = 0;
     for (; j + LANES <= n; j += LANES) {
 #pragma omp simd
         for (int k = 0; k < LANES; k++)
-            sums[k] += (double)g[j + k] * (double)g[j + k];
+            sums[k] += (unit * g[j + k]) * (unit * g[j + k]);
     }
     for (int k = 0; j + k < n; k++)
-        sums[k] += (double)g[j + k] * (double)g[j + k];
+        sums[k] += (unit * g[j + k]) * (unit * g[j + k]);
     for (int k = 0; k < LANES; k++)
         sum += sums[k];
     return sum;
@@ -30,7 +31,7 @@ static void TYPED(grad_norm_squares)(const void *args, ptrdiff_t begin, ptrdiff_
             i++;
         ptrdiff_t first = (block - a->blocks.offsets[i]) * GRAD_NORM_BLOCK;
         ptrdiff_t rest = a->sizes[i] - first, n = rest < GRAD_NORM_BLOCK ? rest : GRAD_NORM_BLOCK;
-        a->squares[block] = TYPED(sum_of_squares)((const real *)a->grads[i] + first, n);
+        a->squares[block] = TYPED(sum_of_squares)((const real *)a->grads[i] + first, n, 1);
     }
 }
 

@@ -9,15 +9,28 @@
  * param p (rows, length) in and out, ema_param e (rows, length) in and out.
  * Bytes per element in float32: 4, in cache 4 more; of rows that are scaled 8; 8 more with ema_params. */
 
-INLINE void TYPED(limit_row)(real *restrict p, ptrdiff_t n, double max_norm)
+INLINE void TYPED(scale_row)(real *restrict p, ptrdiff_t n, double factor)
 {
-    double norm = sqrt(TYPED(sum_of_squares)(p, n));
-    if (!(norm > max_norm))
-        return;
-    TYPED(scale) s = TYPED(make_scale)(max_norm / norm);
+    TYPED(scale) s = TYPED(make_scale)(factor);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
         p[i] = TYPED(scaled)(s, p[i]);
+}
+
+INLINE void TYPED(limit_row)(real *restrict p, ptrdiff_t n, double max_norm)
+{
+    const double unit = 0x1p-600; /* of rows whose squares overflow */
+    double norm = sqrt(TYPED(sum_of_squares)(p, n, 1)), limit = max_norm;
+    bool is_huge = norm == INFINITY;
+    if (is_huge) {
+        norm = sqrt(TYPED(sum_of_squares)(p, n, unit));
+        limit *= unit;
+    }
+    if (!(norm > limit))
+        return;
+    if (is_huge)
+        TYPED(scale_row)(p, n, unit);
+    TYPED(scale_row)(p, n, max_norm / norm);
 }
 
 static void TYPED(max_norm)(const void *args, ptrdiff_t begin, ptrdiff_t end)
