@@ -228,7 +228,7 @@ def test_scale(capsys, tmp_path, training):
 def test_validation_takes_the_place_of_the_test_rows_until_the_end(capsys, tables, tmp_path):
     argv = ["train", tables / "flowers.csv", "--target", "kind", *LEARN, "--validation", 0.25]
     code, out, _ = run(capsys, *argv, "--plot", tmp_path / "c.svg")
-    assert code == 0 and "160 for training (0.25 of which are set aside for validation), 40 for testing" in out
+    assert code == 0 and "160 for training (less 0.25 for validation), 40 for testing" in out
     assert len(re.findall(r"  validation \d\.\d{4}, \d\.\d{4}  ", out)) == 10 and out.count("test accuracy") == 1
     assert max(map(len, out.replace(str(tables), "").replace(str(tmp_path), "").splitlines())) <= 80
     code, out, _ = run(capsys, *argv, "--epochs", 500, "--patience", 2)

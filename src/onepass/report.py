@@ -32,7 +32,7 @@ def describe(console, args, dataset, model, optimizer, resumed=None):
     decay = options["weight_decay"]
     rate = f"lr {resumed['rates'][0] if resumed else options['lr']:g}{FALLING[args.schedule]}"
     steps = [type(optimizer).__name__, rate, f"weight decay {decay:g}"]
-    aside = f" ({args.validation:.4g} of which are set aside for validation)" if args.validation else ""
+    aside = f" (less {args.validation:.4g} for validation)" if args.validation else ""
     target = f"{dataset.task}, {len(dataset.classes)} classes" if dataset.classes else dataset.task
     console.print(f"data       {args.data}: {target}", soft_wrap=True, markup=False)
     rows = f"{len(dataset.x_train):,} for training{aside}, {len(dataset.x_test):,} for testing"
