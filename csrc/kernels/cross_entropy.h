@@ -20,6 +20,7 @@ INLINE real TYPED(row_max)(const real *restrict x, ptrdiff_t n)
             lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
     for (int l = 0; l < n - i; l++)
         lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+#pragma GCC unroll 8
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int l = 0; l < half; l++)
             lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];

@@ -7,6 +7,7 @@ enum { LANES = 32 };
 
 INLINE double sum_lanes(double *lane)
 {
+#pragma GCC unroll 8
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int l = 0; l < half; l++)
             lane[l] += lane[l + half];
