@@ -217,7 +217,7 @@ def plot(title, x, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
-    experiments = {dropout: {"seeds": 3, "epochs": 60, "width": 512, "jobs": 1}, batch_norm: {"seeds": 3, "epochs": 50},
+    experiments = {dropout: {"seeds": 3, "epochs": 60, "width": 512, "jobs": 1}, batch_norm: {"seeds": 3, "epochs": 30},
                    optimizers: {"epochs": 5}, l1: {"seeds": 3, "epochs": 100}}
     for run, numbers in experiments.items():
         command = commands.add_parser(run.__name__, description=run.__doc__)
