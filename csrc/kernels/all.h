@@ -25,6 +25,7 @@
 #include "loss_weights.h"
 #include "element_loss.h"
 #include "bce_with_logits.h"
+#include "exp_rows.h"
 #include "cross_entropy.h"
 #include "huber.h"
 #include "mse.h"

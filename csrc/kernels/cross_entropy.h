@@ -9,24 +9,6 @@
  * x prediction (N, C), t target (N), v weight (C) or 1, w sample_weight (N) or 1 in, grad (N, C) out. Bytes per
  * element in float32: 8. A row that weighs nothing counts for nothing, NaN and infinity too. */
 
-/* For n >= LANES. */
-INLINE real TYPED(row_max)(const real *restrict x, ptrdiff_t n)
-{
-    real lane[LANES];
-    ptrdiff_t i = LANES;
-    memcpy(lane, x, sizeof lane);
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
-    for (int l = 0; l < n - i; l++)
-        lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
-#pragma GCC unroll 8
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++)
-            lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];
-    return lane[0];
-}
-
 /* sum_c v_c (x_c - most); what weighs nothing may be infinite. `scratch` has room for n numbers. */
 INLINE real TYPED(even_logits)(const real *restrict x, const real *restrict weight, real most, ptrdiff_t n,
                                real *restrict scratch)
@@ -42,18 +24,16 @@ INLINE real TYPED(even_logits)(const real *restrict x, const real *restrict weig
 
 /* What a block of n rows comes to: y = exp(x - m), its sum `total`, `chosen` = x_t - m and, unless that is NULL,
  * `even` = sum_c v_c (x_c - m) of each row. */
-INLINE void TYPED(exp_rows)(const loss_args *a, const real *restrict x, const int64_t *restrict target, ptrdiff_t n,
-                            real *restrict y, real *restrict total, real *restrict chosen, real *restrict even)
+INLINE void TYPED(logit_rows)(const loss_args *a, const real *restrict x, const int64_t *restrict target, ptrdiff_t n,
+                              real *restrict y, real *restrict total, real *restrict chosen, real *restrict even)
 {
     ptrdiff_t classes = a->classes;
-    for (ptrdiff_t r = 0; r < n; r++) {
-        real most = TYPED(row_max)(x + r * classes, classes);
-        chosen[r] = x[r * classes + target[r]] - most;
+    for (ptrdiff_t r = 0; r < n; r++, x += classes, y += classes) {
+        real most = TYPED(row_max)(x, classes);
+        chosen[r] = x[target[r]] - most;
         if (even)
-            even[r] = TYPED(even_logits)(x + r * classes, a->weight, most, classes, y + r * classes);
-        for (ptrdiff_t c = 0; c < classes; c++)
-            y[r * classes + c] = TYPED(exp)(x[r * classes + c] - most);
-        total[r] = (real)TYPED(sum)(y + r * classes, classes);
+            even[r] = TYPED(even_logits)(x, a->weight, most, classes, y);
+        total[r] = TYPED(exp_row)(x, most, classes, y);
     }
 }
 
@@ -72,30 +52,18 @@ INLINE void TYPED(even_columns)(const real *restrict y, const real *restrict mos
         even[r] = (real)sum[r];
 }
 
-INLINE void TYPED(exp_columns)(const loss_args *a, const real *restrict x, const int64_t *restrict target, ptrdiff_t n,
-                               real *restrict y, real *restrict total, real *restrict chosen, real *restrict even)
+INLINE void TYPED(logit_columns)(const loss_args *a, const real *restrict x, const int64_t *restrict target,
+                                 ptrdiff_t n, real *restrict y, real *restrict total, real *restrict chosen,
+                                 real *restrict even)
 {
-    ptrdiff_t classes = a->classes;
     real most[LOSS_BLOCK_ROWS];
-    double sum[LOSS_BLOCK_ROWS] = {0};
-    for (ptrdiff_t c = 0; c < classes; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            y[c * n + r] = x[r * classes + c];
-    memcpy(most, y, (size_t)n * sizeof *most);
-    for (ptrdiff_t c = 1; c < classes; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            most[r] = y[c * n + r] > most[r] ? y[c * n + r] : most[r];
+    TYPED(to_columns)(x, n, a->classes, y);
+    TYPED(column_max)(y, n, a->classes, most);
     for (ptrdiff_t r = 0; r < n; r++)
         chosen[r] = y[target[r] * n + r] - most[r];
     if (even)
-        TYPED(even_columns)(y, most, a->weight, n, classes, even);
-    for (ptrdiff_t c = 0; c < classes; c++)
-        for (ptrdiff_t r = 0; r < n; r++) {
-            y[c * n + r] = TYPED(exp)(y[c * n + r] - most[r]);
-            sum[r] += (double)y[c * n + r];
-        }
-    for (ptrdiff_t r = 0; r < n; r++)
-        total[r] = (real)sum[r];
+        TYPED(even_columns)(y, most, a->weight, n, a->classes, even);
+    TYPED(exp_columns)(y, most, n, a->classes, total);
 }
 
 /* Of n rows from `first` on: hit, even and their sum over the classes as shares of the mean, and the terms of the
@@ -153,9 +121,9 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
         const int64_t *target = (const int64_t *)a->target + first;
         real *restrict grad = (real *)a->grad + first * classes;
         if (columns)
-            TYPED(exp_columns)(a, x, target, n, y, total, term, smooth ? even_logits : NULL);
+            TYPED(logit_columns)(a, x, target, n, y, total, term, smooth ? even_logits : NULL);
         else
-            TYPED(exp_rows)(a, x, target, n, grad, total, term, smooth ? even_logits : NULL);
+            TYPED(logit_rows)(a, x, target, n, grad, total, term, smooth ? even_logits : NULL);
         for (ptrdiff_t r = 0; r < n; r++) {
             log_total[r] = TYPED(log)(total[r]);
             term[r] = log_total[r] - term[r];

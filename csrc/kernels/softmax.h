@@ -2,27 +2,12 @@
  *
  *   grad_x_c = y_c (grad_y_c - sum_k grad_y_k y_k)
  *
- * x, y, grad_y, grad_x (rows, channels). Sums are taken in double: those of short rows from the first channel to the
- * last, of others in lanes. Short rows are copied to columns, over which loops are long. Bytes per element in
- * float32: forward 8, backward 12. */
-
-enum { TYPED(SOFTMAX_BLOCK) = 2048, TYPED(SOFTMAX_ROWS) = 256 };
-
-/* The values of n short rows, channel by channel. */
-INLINE void TYPED(to_columns)(const real *restrict x, ptrdiff_t n, ptrdiff_t channels, real *restrict columns)
-{
-    for (ptrdiff_t c = 0; c < channels; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            columns[c * n + r] = x[r * channels + c];
-}
+ * x, y, grad_y, grad_x (rows, channels). Sums are taken in double, and short rows as columns, as in exp_rows.h. Bytes
+ * per element in float32: forward 8, backward 12. */
 
 INLINE void TYPED(softmax_row)(const real *x, real *y, ptrdiff_t channels)
 {
-    real most = TYPED(row_max)(x, channels);
-#pragma omp simd
-    for (ptrdiff_t c = 0; c < channels; c++)
-        y[c] = TYPED(exp)(x[c] - most);
-    real share = 1 / (real)TYPED(sum)(y, channels);
+    real share = 1 / TYPED(exp_row)(x, TYPED(row_max)(x, channels), channels, y);
 #pragma omp simd
     for (ptrdiff_t c = 0; c < channels; c++)
         y[c] *= share;
@@ -30,30 +15,22 @@ INLINE void TYPED(softmax_row)(const real *x, real *y, ptrdiff_t channels)
 
 INLINE void TYPED(softmax_columns)(const real *x, real *y, ptrdiff_t n, ptrdiff_t channels)
 {
-    real column[TYPED(SOFTMAX_BLOCK)], most[TYPED(SOFTMAX_ROWS)];
-    double sum[TYPED(SOFTMAX_ROWS)] = {0};
+    real column[LOSS_BLOCK], most[LOSS_BLOCK_ROWS], share[LOSS_BLOCK_ROWS];
     TYPED(to_columns)(x, n, channels, column);
-    memcpy(most, column, (size_t)n * sizeof *most);
-    for (ptrdiff_t c = 1; c < channels; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            most[r] = column[c * n + r] > most[r] ? column[c * n + r] : most[r];
-    for (ptrdiff_t c = 0; c < channels; c++)
-        for (ptrdiff_t r = 0; r < n; r++) {
-            column[c * n + r] = TYPED(exp)(column[c * n + r] - most[r]);
-            sum[r] += (double)column[c * n + r];
-        }
+    TYPED(column_max)(column, n, channels, most);
+    TYPED(exp_columns)(column, most, n, channels, share);
     for (ptrdiff_t r = 0; r < n; r++)
-        most[r] = 1 / (real)sum[r];
+        share[r] = 1 / share[r];
     for (ptrdiff_t c = 0; c < channels; c++)
         for (ptrdiff_t r = 0; r < n; r++)
-            y[r * channels + c] = column[c * n + r] * most[r];
+            y[r * channels + c] = column[c * n + r] * share[r];
 }
 
 /* How many of the rows are taken together. */
 INLINE ptrdiff_t TYPED(softmax_rows)(ptrdiff_t rows, ptrdiff_t channels)
 {
-    ptrdiff_t most = channels < LANES ? TYPED(SOFTMAX_BLOCK) / channels : 1;
-    most = most < TYPED(SOFTMAX_ROWS) ? most : TYPED(SOFTMAX_ROWS);
+    ptrdiff_t most = channels < LANES ? LOSS_BLOCK / channels : 1;
+    most = most < LOSS_BLOCK_ROWS ? most : LOSS_BLOCK_ROWS;
     return rows < most ? rows : most;
 }
 
@@ -97,8 +74,8 @@ INLINE void TYPED(softmax_gradient_row)(const real *y, const real *grad_y, real 
 INLINE void TYPED(softmax_gradient_columns)(const real *y, const real *grad_y, real *grad_x, ptrdiff_t n,
                                             ptrdiff_t channels)
 {
-    real y_column[TYPED(SOFTMAX_BLOCK)], grad_column[TYPED(SOFTMAX_BLOCK)];
-    double sum[TYPED(SOFTMAX_ROWS)] = {0};
+    real y_column[LOSS_BLOCK], grad_column[LOSS_BLOCK];
+    double sum[LOSS_BLOCK_ROWS] = {0};
     TYPED(to_columns)(y, n, channels, y_column);
     TYPED(to_columns)(grad_y, n, channels, grad_column);
     for (ptrdiff_t c = 0; c < channels; c++)
