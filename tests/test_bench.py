@@ -670,3 +670,13 @@ def test_missing_rich_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "onepass\[cli\]"'):
         bench("dropout_backward", "--sizes", "10")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_limits_of_every_case_can_be_timed_beyond_the_cache(case, monkeypatch):
+    monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
+    contest = KernelContest(case, 1000, "float32")
+    limits = contest.limits(contest.arguments())
+    assert "stream" in limits
+    for loop in limits.values():
+        loop()

@@ -291,6 +291,9 @@ def _streams(passes):
             native.stream(*one, **options if one[2] else {})
 
     kinds = {"stream": stream}
-    if any(writes and writes[0].nbytes > (l2_bytes() or 0) for _, _, writes in passes):
+    writing = [one for one in passes if one[2]]
+    # `native.stream` has such loops for these numbers of arrays alone.
+    fits = all((len(reads), len(updates), len(writes)) in ((1, 0, 1), (2, 0, 1)) for reads, updates, writes in writing)
+    if fits and any(writes[0].nbytes > (l2_bytes() or 0) for _, _, writes in writing):
         kinds["stream nontemporal"] = functools.partial(stream, nontemporal=True)
     return kinds

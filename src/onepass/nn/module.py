@@ -197,8 +197,8 @@ class Module(UsesKernels):
         """What the last forward in training mode kept."""
         self.check_training()
         if self._kept is None or type(self._kept) is KeptTogether:
-            of_itself = "" if self._kept is None else " of this layer itself: a Sequential has run it as one with others"
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it{of_itself}")
+            alone = "" if self._kept is None else ", of this layer itself: a Sequential has run it as one with others"
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it{alone}")
         return self._kept
 
     def check_training(self):
