@@ -234,6 +234,8 @@ class BatchNorm1d(BatchNorm, leaf=True):
         The last group holds what remains; if that is one value per channel, it joins the group before.
     dtype : float32 or float64, of the parameters and of x
 
+    Any other option or input raises TypeError or ValueError, which names it.
+
     mask : for padded batches, `layer(x, mask)`: bool, (N,), or (N, L) for (N, C, L) or (N, L, C). Where it is
         False x enters no statistic, and y and grad_x are 0, in evaluation as well. It must be True somewhere.
         Ghost batches count the rows with a True.

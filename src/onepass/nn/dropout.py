@@ -56,7 +56,7 @@ class Dropout(RandomMask, leaf=True):
     Either way the mean over the masks is the same in training and in evaluation. `fold_dropout` gives a third
     way: with the factor 1 - p in the weights of the Linear that follows.
 
-    p : probability of zeroing, from 0 to 1
+    p : probability of zeroing, from 0 to 1; TypeError or ValueError for anything else
     inverted : whether training divides what it keeps by 1 - p, as PyTorch does; with False evaluation multiplies
         by 1 - p, as in the paper. The masks are the same.
     rng : numpy.random.Generator, seed or None, which draws the seed of the masks. Give all layers of

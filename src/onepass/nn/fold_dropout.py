@@ -19,8 +19,8 @@ def scale_weights(linear, p):
     It gives for x what `linear` gives for x * (1 - p), up to rounding: what it is to see, on average, after
     `Dropout(p, inverted=False)` in training. The bias is as it was.
 
-    linear : Linear
-    p : the probability of zeroing of the dropout in front of it, from 0 to 1
+    linear : Linear; TypeError for anything else. The copy has its shapes and dtype, and is in evaluation mode.
+    p : the probability of zeroing of the dropout in front of it, from 0 to 1; TypeError or ValueError for anything else
 
     >>> import numpy as np
     >>> linear = Linear(3, 2, rng=0)
