@@ -1,5 +1,3 @@
-import numpy as np
-
 from .checks import check_numbers
 from .optimizer import Optimizer
 
@@ -46,8 +44,8 @@ class Adagrad(Optimizer):
     def _state_names(self, options):
         return {"sum": True}
 
-    def _initial(self, name, param, options):
-        return np.full_like(param, options["initial_accumulator_value"], subok=False)
+    def _initial(self, options):
+        return options["initial_accumulator_value"]
 
     def _kernel_call(self, options, state):
         return "adagrad_step", [state["sum"]], {"lr_decay": options["lr_decay"], "eps": options["eps"]}

@@ -6,7 +6,7 @@ import numpy as np
 from .. import native
 from ..backend import UsesKernels
 from ..checks import number
-from .call import Call, check_arrays, marks, references
+from .call import Call, check_arrays, marks, references, state_array
 from .checks import check_keys, check_overlap, check_param, flag, optional_norm
 from .norm import norm_of
 from .regularization import check_regularization, kernel_options
@@ -65,7 +65,7 @@ class Optimizer(UsesKernels, HasState):
                  max_grad_value=None, max_norm=None, ema_decay=None, maximize=False, max_grad_norm=None,
                  skip_nonfinite=False, **unknown):
         for name in unknown:
-            raise TypeError(f"{type(self).__name__} has no option {name!r}; besides {', '.join(defaults)} there are those "
+            raise TypeError(f"{type(self).__name__} has no option {name!r}; besides {', '.join(defaults)} it has those "
                             "of help(onepass.optim.Optimizer)")
         self.defaults = {
             **defaults, "decoupled_weight_decay": decoupled_weight_decay, "l1": l1, "l1_proximal": l1_proximal,
@@ -234,9 +234,9 @@ class Optimizer(UsesKernels, HasState):
         """Dict of name -> whether these options need it, for every kind of state array of the formula."""
         raise NotImplementedError
 
-    def _initial(self, name, param, options):
-        """A state array before the first step."""
-        return np.zeros_like(param, subok=False)
+    def _initial(self, options):
+        """What the formula's state begins with."""
+        return 0.0
 
     def _kernel_call(self, options, state):
         """The kernel's name, the lists of state that it takes, None for one without use, and its own keywords."""
@@ -294,10 +294,10 @@ class Optimizer(UsesKernels, HasState):
         self._check_options(group)
         for name, needed in self._all_state_names(group).items():
             if needed and name not in call.state:
-                call.state[name] = [
-                    np.array(param, order="K") if name == "ema_param" else self._initial(name, param, group)
-                    for param in self._params(call, group)
-                ]
+                params = self._params(call, group)
+                call.state[name] = list(map(state_array, params))
+                for array, param in zip(call.state[name], params):
+                    array[...] = param if name == "ema_param" else self._initial(group)
         call.kernel, lists, keywords = self._kernel_call(group, call.state)
         # With max_norm the average is that of limited weights, and not the step's business.
         averages = call.state["ema_param"] if group["ema_decay"] is not None and group["max_norm"] is None else None

@@ -2,6 +2,7 @@ import contextlib
 
 import numpy as np
 
+from .call import state_array
 from .checks import check_keys, check_like, check_param, check_same, flag, optional_norm, step_count
 
 WHOLE = {"max_grad_norm": optional_norm, "skip_nonfinite": flag, "skipped_steps": step_count}  # for all groups
@@ -133,7 +134,7 @@ class HasState:
             steps[k] = step_count(f"{entry}['step']", states[i]["step"])
             for name in names:
                 check_same(f"{entry}[{name!r}]", states[i][name], f"params[{keys[i]!r}]", param)
-                state[name].append(np.empty_like(param, subok=False))
+                state[name].append(state_array(param))
                 state[name][k][...] = states[i][name]
         return steps, state
 
