@@ -210,6 +210,14 @@ cdef inline stretch stretch_of(cnp.ndarray array, bint written, Py_ssize_t index
     return s
 
 
+cdef int check_stretches(stretch *s, Py_ssize_t n, tuple names) except -1:
+    """No stretch that is written to may overlap another; each is of the list `names[list]`. Sorts them."""
+    cdef Py_ssize_t other = 0, found = find_overlap(s, n, &other)
+    if found >= 0:
+        raise ValueError(f"{place(names[s[found].list], s[found].index)} must not overlap "
+                         f"{place(names[s[other].list], s[other].index)} in memory")
+
+
 cdef int check_apart(tuple names, tuple arrays, int written, object in_place=None) except -1:
     """The first `written` arrays must overlap no other; but arrays[0] may be `in_place` itself. None is passed over."""
     cdef stretch stretches[12]

@@ -4,7 +4,7 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
     """The kernel whose meaning, shapes and formula are those of `onepass.reference.max_norm`."""
     cdef tuple arrays = as_tuple(params, "params")
     cdef tuple averages = None if ema_params is None else as_tuple(ema_params, "ema_params")
-    cdef Py_ssize_t i, n = len(arrays), count = 0, touched = 0, found, other = 0
+    cdef Py_ssize_t i, n = len(arrays), count = 0, touched = 0
     cdef ptrdiff_t elements = 0, rows, grain
     cdef int64_t work
     cdef int kind = cnp.NPY_NOTYPE
@@ -54,11 +54,7 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
                 a.ema_params[count] = cnp.PyArray_DATA(<cnp.ndarray>averages[i])
             elements += cnp.PyArray_SIZE(param)
             count += 1
-        found = find_overlap(stretches, touched, &other)
-        if found >= 0:
-            names = "params", "ema_params"
-            raise ValueError(f"{place(names[stretches[found].list], stretches[found].index)} must not overlap "
-                             f"{place(names[stretches[other].list], stretches[other].index)} in memory")
+        check_stretches(stretches, touched, ("params", "ema_params"))
         a.rows.count, a.rows.offsets, a.rows.steps = count, offsets, NULL
         a.lengths, a.limited = lengths, limited
         task = table.max_norm[kind == cnp.NPY_DOUBLE]

@@ -17,8 +17,8 @@ cdef class Table:
         free(self.memory)
 
     cdef int fill(self, tuple names, tuple lists, int required, object steps) except -1:
-        """Only the lists from number `required` on may be None."""
-        cdef Py_ssize_t n, i, found, active = 0, count = len(names), other = 0
+        """`names` are those of the lists, of which only those from number `required` on may be None, and of the steps."""
+        cdef Py_ssize_t n, i, active = 0, count = len(lists)
         cdef ptrdiff_t size, itemsize
         cdef int k
         cdef ptrdiff_t *offsets
@@ -83,11 +83,7 @@ cdef class Table:
                 touched += active
         touched[0] = stretch_of(self.steps, True, -1)
         touched.list = <int>count
-        found = find_overlap(stretches, touched - stretches + 1, &other)
-        if found >= 0:
-            names += ("steps",)
-            raise ValueError(f"{place(names[stretches[found].list], stretches[found].index)} must not overlap "
-                             f"{place(names[stretches[other].list], stretches[other].index)} in memory")
+        check_stretches(stretches, touched - stretches + 1, names)
         self.size = offsets[active]
         self.tensors.count = active
         self.tensors.offsets = offsets
@@ -188,8 +184,8 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
     if nesterov and (a.momentum == 0 or a.dampening != 0):
         raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "momentum_buffers", "ema_params"), (params, grads, momentum_buffers, ema_params),
-           2, steps)
+    t.fill(("params", "grads", "momentum_buffers", "ema_params", "steps"),
+           (params, grads, momentum_buffers, ema_params), 2, steps)
     take_arrays(&a.step, t, 3)
     a.momentum_buffers = t.arrays[2]
     t.run(table.sgd_step, &a, SGD_COST)
@@ -209,7 +205,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
     if nesterov and a.momentum == 0:
         raise ValueError(f"nesterov needs a momentum above 0, had {momentum!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers", "ema_params"),
+    t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers", "ema_params", "steps"),
            (params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params), 3, steps)
     take_arrays(&a.step, t, 5)
     a.square_avgs, a.grad_avgs, a.momentum_buffers = t.arrays[2], t.arrays[3], t.arrays[4]
@@ -226,7 +222,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
     a.beta1 = number(beta1, "beta1", 0, 1, True)
     a.beta2 = number(beta2, "beta2", 0, 1, True)
     a.eps = number(eps, "eps", 0, INFINITY)
-    t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "ema_params"),
+    t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "ema_params", "steps"),
            (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params), 4, steps)
     take_arrays(&a.step, t, 5)
     a.exp_avgs, a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[2], t.arrays[3], t.arrays[4]
@@ -242,7 +238,7 @@ def adagrad_step(params, grads, sums, ema_params, steps, *,
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.lr_decay = number(lr_decay, "lr_decay", 0, INFINITY)
     a.eps = number(eps, "eps", 0, INFINITY)
-    t.fill(("params", "grads", "sums", "ema_params"), (params, grads, sums, ema_params), 3, steps)
+    t.fill(("params", "grads", "sums", "ema_params", "steps"), (params, grads, sums, ema_params), 3, steps)
     take_arrays(&a.step, t, 3)
     a.sums = t.arrays[2]
     t.run(table.adagrad_step, &a, ADAGRAD_COST)
