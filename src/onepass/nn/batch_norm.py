@@ -1,7 +1,7 @@
 import numpy as np
 
 from ..checks import integer, number
-from .checks import c_dense, check_array, check_gradient, float_dtype, positive_int
+from .checks import c_dense, channel_axis, check_array, check_gradient, float_dtype, positive_int
 from .module import Module
 from .row_mask import RowMask, group_slices
 
@@ -17,10 +17,9 @@ class BatchNorm(Module):
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, *,
                  axis=1, ghost_batch_size=None, dtype=np.float32):
-        if axis not in (1, -1):
-            raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
+        self.axis = channel_axis(axis)
         self.num_features = positive_int("num_features", num_features)
-        self.eps, self.axis = number("eps", eps), axis
+        self.eps = number("eps", eps)
         self.ghost_batch_size = None if ghost_batch_size is None else integer("ghost_batch_size", ghost_batch_size, 2)
         self.momentum = None if momentum is None else number("momentum", momentum, high=1)
         self.dtype = float_dtype(dtype)

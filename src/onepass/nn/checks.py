@@ -49,6 +49,13 @@ def positive_int(name, value):
     return integer(name, value, 1)
 
 
+def channel_axis(axis):
+    """`axis`, where the channels are: ValueError unless it is 1 or -1."""
+    if axis not in (1, -1):
+        raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
+    return axis
+
+
 def float_dtype(dtype):
     """`dtype` as np.dtype, which must be float32 or float64."""
     if np.dtype(dtype) not in FLOATS:

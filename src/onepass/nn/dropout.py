@@ -2,7 +2,7 @@ import numpy as np
 
 from .. import native
 from ..checks import number
-from .checks import c_dense, check_array, check_gradient
+from .checks import c_dense, channel_axis, check_array, check_gradient
 from .masked import Masked
 
 
@@ -94,9 +94,7 @@ class ChannelDropout(RandomMask):
 
     def __init__(self, p=0.5, *, inverted=True, axis=1, rng=None):
         super().__init__(p, inverted=inverted, rng=rng)
-        if axis not in (1, -1):
-            raise ValueError(f"axis must be 1 or -1, where the channels are, was {axis!r}")
-        self.axis = axis
+        self.axis = channel_axis(axis)
 
     def check_input(self, x):
         check_array("x", x)
