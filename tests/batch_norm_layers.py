@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onepass import native, nn
+from onepass import nn
 
 SHAPES = [
     (nn.BatchNorm1d, (5, 3)),
@@ -48,17 +48,3 @@ def assert_same_bits(actual, expected):
 
 def assert_state_is(layer, state):
     assert_same_bits(layer.state_dict(), state)
-
-
-def each_native():
-    """Set up every instruction set with 1, 2 and 3 threads in turn."""
-    isa, threads = native.isa(), native.get_num_threads()
-    try:
-        for name in native.isas():
-            for count in (1, 2, 3):
-                native.use_isa(name)
-                native.set_num_threads(count)
-                yield
-    finally:
-        native.use_isa(isa)
-        native.set_num_threads(threads)

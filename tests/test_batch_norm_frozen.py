@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import (
-    EPS, SHAPES, assert_same_bits, assert_state_is, channels_last, draw, each_native, outcome, random_layer,
+    EPS, SHAPES, assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer,
 )
+from natives import each_native
 from onepass import native, nn
 
 each_axis = pytest.mark.parametrize("axis", [1, -1])

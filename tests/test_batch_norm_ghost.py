@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from batch_norm_layers import assert_same_bits, assert_state_is, channels_last, draw, each_native, outcome, random_layer
+from batch_norm_layers import assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer
+from natives import each_native
 from onepass import native, nn
 from onepass.nn.row_mask import group_slices
 

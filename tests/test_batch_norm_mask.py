@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import (
-    EPS, assert_same_bits, assert_state_is, channels_last, draw, each_native, outcome, random_layer,
+    EPS, assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer,
 )
+from natives import each_native
 from onepass import native, nn
 
 MASKED_SHAPES = [

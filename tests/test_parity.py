@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from natives import each_native
 from onepass import native, reference
 from onepass.bench.cases import CASES, find, merge
 
@@ -33,15 +34,6 @@ def restored():
     yield
     native.use_isa(isa)
     native.set_num_threads(threads)
-
-
-def each_native(counts=(1, 2)):
-    """Set up every instruction set and thread count in turn, yielding its name."""
-    for isa in native.isas():
-        for threads in counts:
-            native.use_isa(isa)
-            native.set_num_threads(threads)
-            yield f"{isa}, {threads} threads"
 
 
 def arguments_of(case, size, dtype, special=False):
@@ -198,7 +190,7 @@ def test_dropout_in_memory_order(case, dtype, order, in_place):
         return [x, *flat(result)]
 
     expected = call(reference)
-    for where in each_native():
+    for where in each_native((1, 2)):
         assert_same_bits(call(native), expected, where)
 
 
@@ -453,7 +445,7 @@ def test_batch_norm_in_place_or_in_a_new_array(case, dtype):
         arguments["out"] = arguments[source] if out is source else arguments["out"] if out else None
         return flat(getattr(native, case.kernel)(**arguments))
 
-    for where in each_native():
+    for where in each_native((1, 2)):
         assert_same_bits(call(source), call("own"), where)
         assert_same_bits(call(None), call("own"), where)
 
