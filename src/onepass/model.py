@@ -9,6 +9,7 @@ import numpy as np
 from . import nn
 from .data import batch_stops
 from .files import replacing
+from .nn.module import modes_restored
 from .readers import BROKEN_NPZ
 from .scaling import SCALERS, Scaler
 
@@ -37,13 +38,9 @@ def predict(net, x, batch_size=1024):
     A remainder of one row joins the batch before it, as in training. Every module's mode is afterwards as before,
     whatever happens: threads may share a net that is in evaluation mode already.
     """
-    modes = [(module, module.training) for module in net.modules()]
-    try:
+    with modes_restored(net):
         net.eval()
         return np.concatenate([net.forward(part) for part in np.split(x, batch_stops(len(x), batch_size))])
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def evaluate(net, x, y):

@@ -231,8 +231,7 @@ def _seed(rng):
 
 
 def train_batch(net, loss, optimizer, x, y):
-    """One step of training: forward, backward, update. Returns the loss and the net's output.
-    """
+    """One step of training: forward, backward, update. Returns the loss and the net's output."""
     output = net.forward(x)
     value = float(loss.forward(output, y))
     backward_parameters(net, loss.backward())

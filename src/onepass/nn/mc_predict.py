@@ -2,6 +2,7 @@ import numpy as np
 
 from .checks import positive_int
 from .dropout import RandomMask
+from .module import modes_restored
 
 
 def mc_predict(net, x, n, *, rng=None):
@@ -34,22 +35,19 @@ def mc_predict(net, x, n, *, rng=None):
     """
     if positive_int("n", n) < 2:
         raise ValueError("n must be at least 2, for a spread, was 1")
-    modules = list(net.modules())
-    dropouts = [module for module in modules if isinstance(module, RandomMask)]
+    dropouts = [module for module in net.modules() if isinstance(module, RandomMask)]
     if not dropouts:
         raise ValueError("net must have a dropout layer, had none")
     rng = np.random.default_rng(rng)
-    modes = [module.training for module in modules]
     before = [(layer.seed.copy(), layer.offset.copy(), layer._kept) for layer in dropouts]
     try:
-        net.eval()
-        for layer in dropouts:
-            layer.train()
-            layer.seed[...], layer.offset[...] = rng.integers(2**64, dtype=np.uint64), 0
-        return _moments((net.forward(x) for _ in range(n)), n)
+        with modes_restored(net):
+            net.eval()
+            for layer in dropouts:
+                layer.train()
+                layer.seed[...], layer.offset[...] = rng.integers(2**64, dtype=np.uint64), 0
+            return _moments((net.forward(x) for _ in range(n)), n)
     finally:
-        for module, mode in zip(modules, modes):
-            module.training = mode
         for layer, (seed, offset, kept) in zip(dropouts, before):
             layer.seed[...], layer.offset[...], layer._kept = seed, offset, kept
 

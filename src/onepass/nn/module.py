@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import inspect
 from collections.abc import Mapping
@@ -239,6 +240,17 @@ class Module(UsesKernels):
 
 # The very same string at each call, which Python finds the attribute of in a fraction of the time.
 gradient_name = functools.cache("grad_{}".format)
+
+
+@contextlib.contextmanager
+def modes_restored(net):
+    """A context after which every module of `net` is in the mode that it was in before, whatever happens."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class KeptTogether:

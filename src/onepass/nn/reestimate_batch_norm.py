@@ -1,7 +1,7 @@
 import numpy as np
 
 from .batch_norm import BatchNorm
-from .module import Module
+from .module import Module, modes_restored
 
 
 def reestimate_batch_norm(net, batches, *, masked=False):
@@ -30,19 +30,19 @@ def reestimate_batch_norm(net, batches, *, masked=False):
     if not isinstance(net, Module):
         raise TypeError(f"net must be a Module, was {type(net).__name__}")
     norms = [module for module in net.modules() if isinstance(module, BatchNorm) and module.running_mean is not None]
-    modes = [(module, module.training) for module in net.modules()]
     options = [(norm, norm.momentum, norm.frozen, norm._kept) for norm in norms]
     before = [norm.state_dict() for norm in norms]
     try:
-        net.eval()
-        for norm in norms:
-            norm.train()
-            norm.momentum, norm.frozen = None, False
-            norm.running_mean[...], norm.running_var[...], norm.num_batches_tracked[...] = 0, 1, 0
-        for batch in batches:
-            arguments = _arguments(batch, masked)
-            if np.size(arguments[0]):
-                net.forward(*arguments)
+        with modes_restored(net):
+            net.eval()
+            for norm in norms:
+                norm.train()
+                norm.momentum, norm.frozen = None, False
+                norm.running_mean[...], norm.running_var[...], norm.num_batches_tracked[...] = 0, 1, 0
+            for batch in batches:
+                arguments = _arguments(batch, masked)
+                if np.size(arguments[0]):
+                    net.forward(*arguments)
         for norm in norms:
             if norm.num_batches_tracked == 0:
                 raise ValueError(f"batches must bring every batch norm a batch with rows, brought none to {norm!r}")
@@ -53,8 +53,6 @@ def reestimate_batch_norm(net, batches, *, masked=False):
     finally:
         for norm, momentum, frozen, kept in options:
             norm.momentum, norm.frozen, norm._kept = momentum, frozen, kept
-        for module, training in modes:
-            module.training = training
 
 
 def _arguments(batch, masked):
