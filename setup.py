@@ -1,8 +1,8 @@
-"""Builds `onepass.native`: one static library for each instruction set, and the extension that holds them all.
+"""Builds `numfuse.native`: one static library for each instruction set, and the extension that holds them all.
 
 `python setup.py build_ext --inplace` is the development loop: only what changed is compiled again. After a
 change of compiler or flags, add `--force` to it, and to a `build_clib` before it.
-ONEPASS_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`; without it the
+NUMFUSE_CFLAGS adds compiler and linker flags, such as `-fsanitize=address,undefined -g`; without it the
 extension is stripped.
 """
 
@@ -30,7 +30,7 @@ X86_64 = {
 INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
 ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})
 
-EXTRA = shlex.split(os.environ.get("ONEPASS_CFLAGS", ""))
+EXTRA = shlex.split(os.environ.get("NUMFUSE_CFLAGS", ""))
 CFLAGS = [
     "-O3", "-g0", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *EXTRA,
@@ -45,19 +45,19 @@ FORBIDDEN = {
 
 def check_toolchain():
     """Stop on flags that break the promise of the same bits, and where there is no compiler."""
-    for variable in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED", "ONEPASS_CFLAGS"):
+    for variable in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED", "NUMFUSE_CFLAGS"):
         for flag in shlex.split(os.environ.get(variable) or sysconfig.get_config_var(variable) or ""):
             if flag in FORBIDDEN:
                 sys.exit(
-                    f"onepass: {variable} contains {flag}, which changes results and, when linking, the "
+                    f"numfuse: {variable} contains {flag}, which changes results and, when linking, the "
                     "floating-point mode of the whole process: remove it and build again"
                 )
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     if os.name != "posix":
-        sys.exit("onepass: building needs a POSIX system (Linux or macOS); on Windows use WSL")
+        sys.exit("numfuse: building needs a POSIX system (Linux or macOS); on Windows use WSL")
     if shutil.which(compiler) is None:
         sys.exit(
-            f"onepass: the C compiler {compiler!r} was not found. Install one (Debian, Ubuntu: `apt install gcc "
+            f"numfuse: the C compiler {compiler!r} was not found. Install one (Debian, Ubuntu: `apt install gcc "
             "python3-dev`; macOS: `xcode-select --install`) or name another in the environment variable CC"
         )
 
@@ -77,7 +77,7 @@ class BuildExtension(build_ext):
 
 libraries = [
     (
-        f"onepass_{isa}",
+        f"numfuse_{isa}",
         {
             "sources": [f"csrc/isa/{isa}.c"],
             "cflags": [*CFLAGS, *flags],
@@ -87,8 +87,8 @@ libraries = [
     for isa, flags in ISAS.items()
 ]
 native = Extension(
-    "onepass.native",
-    ["src/onepass/native.pyx", "csrc/buffers.c", "csrc/pool.c", "csrc/dispatch.c"],
+    "numfuse.native",
+    ["src/numfuse/native.pyx", "csrc/buffers.c", "csrc/pool.c", "csrc/dispatch.c"],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*HEADERS, *(f"csrc/isa/{isa}.c" for isa in ISAS), "setup.py"],

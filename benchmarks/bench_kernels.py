@@ -10,12 +10,12 @@ import importlib.util
 import pytest
 from threadpoolctl import threadpool_limits
 
-from onepass import native
-from onepass.bench import peers
-from onepass.bench.cases import CASES, find
-from onepass.bench.contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
-from onepass.bench.rivals import Unsupported
-from onepass.bench.training import TRAINING_STEPS
+from numfuse import native
+from numfuse.bench import peers
+from numfuse.bench.cases import CASES, find
+from numfuse.bench.contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from numfuse.bench.rivals import Unsupported
+from numfuse.bench.training import TRAINING_STEPS
 
 CONTESTS = [KernelContest(case, size, "float32") for case in CASES for size in (1 << 14, 1 << 20)]
 CONTESTS += [SmallTensorsContest(find(name), 16, "float32") for name in OPTIMIZERS]

@@ -5,7 +5,7 @@
     python benchmarks/papers.py optimizers MNIST    # SGD, momentum, RMSProp and Adam from one start
     python benchmarks/papers.py l1 TABLE            # L1 by proximal steps finds the columns that are noise
 
-MNIST is a folder with the four idx files, TABLE a file with a column "target", as `onepass train` takes them.
+MNIST is a folder with the four idx files, TABLE a file with a column "target", as `numfuse train` takes them.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-import onepass
-from onepass import nn, optim
-from onepass.data import DataError, load
-from onepass.scaling import Standardize
-from onepass.train import evaluate, fit
+import numfuse
+from numfuse import nn, optim
+from numfuse.data import DataError, load
+from numfuse.scaling import Standardize
+from numfuse.train import evaluate, fit
 
 
 def mlp(inputs, hidden, outputs, rng, *, activation=nn.ReLU, batch_norm=False, dropout=None, init=None):
@@ -201,7 +201,7 @@ def l1(args):
 @contextlib.contextmanager
 def threads(n):
     """Let the kernels and the matrix products use n threads."""
-    onepass.set_num_threads(n)
+    numfuse.set_num_threads(n)
     with threadpool_limits(n, user_api="blas"):
         yield
 

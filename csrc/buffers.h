@@ -1,6 +1,6 @@
 /* Memory for results: blocks that come back are kept, and given out again without a page fault. */
-#ifndef ONEPASS_BUFFERS_H
-#define ONEPASS_BUFFERS_H
+#ifndef NUMFUSE_BUFFERS_H
+#define NUMFUSE_BUFFERS_H
 
 #include <stddef.h>
 

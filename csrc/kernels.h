@@ -3,9 +3,9 @@
  * A kernel does part [begin, end) of a job: of the elements, the channels or the blocks of rows, as
  * said at its name. It cannot fail, allocates nothing and prints nothing; the parts of one job may
  * run at the same time and in any order, and how a job is divided does not change a bit of the result.
- * What each operation computes is written at its twin in src/onepass/reference/. */
-#ifndef ONEPASS_KERNELS_H
-#define ONEPASS_KERNELS_H
+ * What each operation computes is written at its twin in src/numfuse/reference/. */
+#ifndef NUMFUSE_KERNELS_H
+#define NUMFUSE_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* A small pool of threads for jobs made of independent parts. */
-#ifndef ONEPASS_POOL_H
-#define ONEPASS_POOL_H
+#ifndef NUMFUSE_POOL_H
+#define NUMFUSE_POOL_H
 
 #include "kernels.h"
 

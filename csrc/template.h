@@ -8,11 +8,11 @@
 #include "kernels.h"
 
 #ifdef __FAST_MATH__
-#error "onepass promises the same bits everywhere, which -ffast-math breaks: build without it"
+#error "numfuse promises the same bits everywhere, which -ffast-math breaks: build without it"
 #endif
 
 #if FLT_EVAL_METHOD != 0
-#error "onepass needs float and double arithmetic in their own precision: on 32-bit x86 add -msse2 -mfpmath=sse"
+#error "numfuse needs float and double arithmetic in their own precision: on 32-bit x86 add -msse2 -mfpmath=sse"
 #endif
 
 #define PASTE_(a, b) a##_##b

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onepass import nn
+from numfuse import nn
 
 SHAPES = [
     (nn.BatchNorm1d, (5, 3)),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onepass import native, nn, reference
+from numfuse import native, nn, reference
 
 
 @pytest.fixture(params=["reference", *native.isas()])

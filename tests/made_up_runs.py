@@ -1,4 +1,4 @@
-"""Runs of `onepass bench` with numbers that are made up, for tests of what is done with them."""
+"""Runs of `numfuse bench` with numbers that are made up, for tests of what is done with them."""
 
 import math
 
@@ -31,8 +31,8 @@ def make_run(*rows, **changes):
     """A run of those rows."""
     machine = {"cpu": "A Fast CPU", "cpus": 2, "l2_bytes": 1 << 20, "isas": ["avx2", "baseline"],
                "isa": "avx2", "system": "Linux x86_64", "memory": "Temporaries are kept."}
-    versions = {"onepass": "0.1.0", "numpy": "2.4.6", "python": "3.11.7"}
-    return {"onepass_bench": 1, "machine": machine, "versions": versions, "command": "onepass bench --quick",
+    versions = {"numfuse": "0.1.0", "numpy": "2.4.6", "python": "3.11.7"}
+    return {"numfuse_bench": 1, "machine": machine, "versions": versions, "command": "numfuse bench --quick",
             "left_out": {}, "rows": list(rows)} | changes
 
 

@@ -1,6 +1,6 @@
 """Every way in which the C kernels can run on this CPU."""
 
-from onepass import native
+from numfuse import native
 
 
 def each_native(counts=(1, 2, 3)):

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from onepass.bench.cases import PLAIN
-from onepass.optim import Adagrad
+from numfuse.bench.cases import PLAIN
+from numfuse.optim import Adagrad
 
 OPTIONS = {**PLAIN, "lr": 0.1, "lr_decay": 0.0, "eps": 1e-10}
 

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from onepass import native, nn, reference
-from onepass.optim import SGD, Adagrad, Adam, AdamW, RMSProp, state
+from numfuse import native, nn, reference
+from numfuse.optim import SGD, Adagrad, Adam, AdamW, RMSProp, state
 
 every_class = pytest.mark.parametrize("cls", [SGD, RMSProp, Adam, AdamW, Adagrad])
 every_backend = pytest.mark.parametrize("backend", [native, reference], ids=["native", "reference"])

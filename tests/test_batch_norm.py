@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onepass import native
+from numfuse import native
 
 EPS = 1e-3  # the kernels' eps
 EPS64 = np.finfo(np.float64).eps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bad_arrays import each_wrong_type, misaligned
 
-from onepass import native
+from numfuse import native
 
 EPS = 1e-3
 

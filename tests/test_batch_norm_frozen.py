@@ -10,7 +10,7 @@ from batch_norm_layers import (
     EPS, SHAPES, assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer,
 )
 from natives import each_native
-from onepass import native, nn
+from numfuse import native, nn
 
 each_axis = pytest.mark.parametrize("axis", [1, -1])
 each_shape = pytest.mark.parametrize("kind, shape", SHAPES)

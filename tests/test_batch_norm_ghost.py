@@ -5,8 +5,8 @@ import pytest
 
 from batch_norm_layers import assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer
 from natives import each_native
-from onepass import native, nn
-from onepass.nn.row_mask import group_slices
+from numfuse import native, nn
+from numfuse.nn.row_mask import group_slices
 
 SHAPES = [(nn.BatchNorm1d, (7, 3)), (nn.BatchNorm1d, (5, 3, 4)), (nn.BatchNorm2d, (3, 3, 2, 4)),
           (nn.BatchNorm3d, (3, 3, 2, 1, 2))]

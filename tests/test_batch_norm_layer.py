@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import EPS, SHAPES, channels_last, draw, random_layer
-from onepass import nn, reference
+from numfuse import nn, reference
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -7,7 +7,7 @@ from batch_norm_layers import (
     EPS, assert_same_bits, assert_state_is, channels_last, draw, outcome, random_layer,
 )
 from natives import each_native
-from onepass import native, nn
+from numfuse import native, nn
 
 MASKED_SHAPES = [
     (nn.BatchNorm1d, (7, 3)),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onepass import native, reference
+from numfuse import native, reference
 
 SEED = {"seed": 2**63 + 5, "offset": 7}
 SHAPES = [

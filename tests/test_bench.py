@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from made_up_runs import make_row, make_run
 
-from onepass import native, nn
-from onepass.bench import busy, command, contests, in_place, measure, places, results, textbook, training
-from onepass.bench.cases import CASES, arrays, find
-from onepass.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
+from numfuse import native, nn
+from numfuse.bench import busy, command, contests, in_place, measure, places, results, textbook, training
+from numfuse.bench.cases import CASES, arrays, find
+from numfuse.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
                                     TrainingContest)
-from onepass.bench.measure import MIN_ROUNDS, Plan, take_turns
-from onepass.bench.probe import Probe
-from onepass.bench.rivals import Refused
-from onepass.bench.worker import Worker
+from numfuse.bench.measure import MIN_ROUNDS, Plan, take_turns
+from numfuse.bench.probe import Probe
+from numfuse.bench.rivals import Refused
+from numfuse.bench.worker import Worker
 
 TINY = TrainingContest(training.TRAINING_STEPS[0])
 
@@ -170,7 +170,7 @@ def test_limits_are_streams_of_the_passes(monkeypatch):
     streamed = []
     monkeypatch.setattr(native, "stream", lambda *lists, **options: streamed.append((*map(len, lists), options)))
     monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
-    monkeypatch.setattr("onepass.bench.cases.l2_bytes", lambda: 0)
+    monkeypatch.setattr("numfuse.bench.cases.l2_bytes", lambda: 0)
     contest = KernelContest(find("batch_norm_backward NCHW"), 1000, "float32")
     for limit in contest.limits(contest.arguments()).values():
         limit()
@@ -224,7 +224,7 @@ def test_data_is_hot_if_the_arrays_fit_in_l2(monkeypatch, name):
     ("sgd_step momentum", 5), ("rmsprop_step", 5), ("adam_step", 7), ("adam_step amsgrad", 9),
     ("batch_norm_inference", 2), ("dropout_forward p=0.5", 2), ("dropout_backward p=0.5", 2),
 ])
-def test_bytes_are_those_of_one_pass(name, floats):
+def test_bytes_are_those_of_a_single_pass(name, floats):
     contest = KernelContest(find(name), 1024, "float32")
     assert contest.describe(contest.arguments())["bytes"] == 4 * 1024 * floats
 
@@ -238,7 +238,7 @@ def test_bytes_are_those_of_one_pass(name, floats):
 def test_what_batch_norm_reads_twice_counts_once_where_a_channel_fits_in_l2(monkeypatch, name, shape, channel, floats):
     contest = KernelContest(find(name), shape, "float32")
     for l2, count in ((4 * channel, floats[0]), (4 * channel - 1, floats[1]), (None, floats[1])):
-        monkeypatch.setattr("onepass.bench.cases.l2_bytes", lambda: l2)
+        monkeypatch.setattr("numfuse.bench.cases.l2_bytes", lambda: l2)
         assert contest.describe(contest.arguments())["bytes"] == 4 * np.prod(shape) * count
 
 
@@ -497,7 +497,7 @@ def test_other_processes_are_busy_for_as_long_as_asked():
 
 
 def test_a_busy_process_ends_when_nobody_wants_it_any_more():
-    code = "import os; from onepass.bench.busy import busy; busy(1).__enter__(); os._exit(0)"
+    code = "import os; from numfuse.bench.busy import busy; busy(1).__enter__(); os._exit(0)"
     # It holds the other end of stderr: that this returns shows that it has gone.
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60).returncode == 0
 
@@ -607,7 +607,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
     (["--update", "pyproject.toml"], "pyproject.toml must have one line <!-- bench -->"),
     (["--update", "no.md"], "cannot read no.md: No such file"),
     (["--from", "no.json"], "cannot read no.json: No such file"),
-    (["--from", "pyproject.toml"], "pyproject.toml is not a run of onepass bench"),
+    (["--from", "pyproject.toml"], "pyproject.toml is not a run of numfuse bench"),
     (["--compare", "no.json", "no.json"], "cannot read no.json: No such file"),
 ])
 def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monkeypatch, request):
@@ -668,7 +668,7 @@ def test_what_was_measured_before_ctrl_c_is_reported_and_saved(monkeypatch, tmp_
 def test_missing_rich_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "onepass\[cli\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "numfuse\[cli\]"'):
         bench("dropout_backward", "--sizes", "10")
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_up_runs import failed, make_row, make_run
 from rich.console import Console
 
-from onepass.bench.compare import compare, print_comparison
+from numfuse.bench.compare import compare, print_comparison
 
 CASES = ["adam_step", "adam_step adamw", "adam_step amsgrad", "sgd_step", "sgd_step momentum", "rmsprop_step",
          "batch_norm_forward", "batch_norm_forward NCHW", "batch_norm_backward", "batch_norm_backward NCHW",

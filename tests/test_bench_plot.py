@@ -5,8 +5,8 @@ import xml.etree.ElementTree
 import pytest
 from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 
-from onepass.bench import plot
-from onepass.bench.results import RIVALS
+from numfuse.bench import plot
+from numfuse.bench.results import RIVALS
 
 STEP = make_step()
 
@@ -127,7 +127,7 @@ def test_every_rival_has_its_own_colour_and_marker():
 
 def test_the_machine_stands_below(tmp_path):
     (_, svg) = plot.draw(tmp_path, make_run(make_row()))
-    assert "<!-- A Fast CPU, Linux x86_64; onepass 0.1.0" in svg.read_text()
+    assert "<!-- A Fast CPU, Linux x86_64; numfuse 0.1.0" in svg.read_text()
 
 
 @pytest.mark.parametrize("rows", [[], [failed(make_row())], [make_row(seconds={"textbook": 1.0})]],

@@ -6,7 +6,7 @@ import pytest
 from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 from rich.console import Console
 
-from onepass.bench import report, texts
+from numfuse.bench import report, texts
 
 STEP = make_step()
 
@@ -115,7 +115,7 @@ def test_a_failed_row_says_so():
 
 
 def test_who_was_left_out_or_refused_is_named_once_a_reason():
-    reason = 'not installed: pip install "onepass[peers]"'
+    reason = 'not installed: pip install "numfuse[peers]"'
     rows = [make_row(shape=[size], left_out={"sklearn": "has no optimizers"}) for size in (1, 2)]
     rows[1]["refused"] = {"torch fused": "params differ by [0.3]"}
     run = make_run(*rows, left_out={"torch": reason})

@@ -6,7 +6,7 @@ import json
 import pytest
 from made_up_runs import SECONDS, failed, make_row, make_run
 
-from onepass.bench import results
+from numfuse.bench import results
 
 ROW = make_row("adam_step adamw", seconds={
     "stream": [3.0, 1.0, 2.0, 4.0, 5.0], "numba": [4.0, 8.0, 4.0, 8.0, 12.0],
@@ -40,7 +40,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"onepass_bench": 2}, "its format is 2, and this version reads 1"),
+    ({"numfuse_bench": 2}, "its format is 2, and this version reads 1"),
     ({"machine": []}, "'machine' of it is [], not of type dict"),
     ({"rows": [ROW, 5]}, "row 2 is no JSON object"),
     ({"rows": [ROW | {"shape": 5}]}, "'shape' of row 1 is 5, not of type list"),
@@ -54,11 +54,11 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, change, message):
     file.write_text(json.dumps(RUN | change))
     with pytest.raises(ValueError) as error:
         results.load(file)
-    assert str(error.value).startswith(f"{file} is not a run of onepass bench")
+    assert str(error.value).startswith(f"{file} is not a run of numfuse bench")
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["rows", "versions", "command", "left_out", "onepass_bench"])
+@pytest.mark.parametrize("name", ["rows", "versions", "command", "left_out", "numfuse_bench"])
 def test_a_missing_part_of_a_run_is_named(tmp_path, name):
     (tmp_path / "run.json").write_text(json.dumps({key: RUN[key] for key in RUN if key != name}))
     with pytest.raises(ValueError, match=f"it has no '{name}'"):
@@ -76,7 +76,7 @@ def test_a_missing_part_of_a_row_is_named(tmp_path, name):
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null"])
 def test_other_files_are_no_runs(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(ValueError, match="run.json is not a run of onepass bench"):
+    with pytest.raises(ValueError, match="run.json is not a run of numfuse bench"):
         results.load(tmp_path / "run.json")
 
 

@@ -4,7 +4,7 @@ from bad_arrays import each_wrong_type, misaligned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onepass import native, reference
+from numfuse import native, reference
 
 SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0, -1.0]
 FORWARD = {"relu": True, "p": 0.2, "seed": 5, "offset": 6}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from onepass import reference
-from onepass.bench.cases import CASES, arrays, find, merge
+from numfuse import reference
+from numfuse.bench.cases import CASES, arrays, find, merge
 
 RANDOM = "batch_norm_relu_dropout_forward p=0.2"  # each version draws another mask
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm") and case.name != RANDOM]

@@ -6,7 +6,7 @@ from bad_arrays import each_wrong_type, misaligned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onepass import native, reference
+from numfuse import native, reference
 
 SEED = {"seed": 2**63 + 5, "offset": 2**31}
 SHAPES = [

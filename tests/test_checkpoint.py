@@ -3,9 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from onepass import nn, optim
-from onepass.checkpoint import load_checkpoint, save_checkpoint
-from onepass.train import mlp
+from numfuse import nn, optim
+from numfuse.checkpoint import load_checkpoint, save_checkpoint
+from numfuse.train import mlp
 
 
 def parts(seed=0, steps=0, make=optim.AdamW, hidden=(6,)):

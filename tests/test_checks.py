@@ -4,9 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from onepass import optim
-from onepass.checks import finite, number, real
-from onepass.nn import init
+from numfuse import optim
+from numfuse.checks import finite, number, real
+from numfuse.nn import init
 
 every_check = pytest.mark.parametrize("check", [real, finite, number])
 HUGE = 10**400  # beyond float64

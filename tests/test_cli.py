@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import onepass
-from onepass import cli, native, nn, optim, reference
-from onepass.scaling import MinMax, Standardize
-from onepass.train import Epoch, History, Model, fit
+import numfuse
+from numfuse import cli, native, nn, optim, reference
+from numfuse.scaling import MinMax, Standardize
+from numfuse.train import Epoch, History, Model, fit
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
 QUICK = ["--epochs", "2", "--hidden", "8", "--threads", "1"]
@@ -56,31 +56,31 @@ def scores(out):
 def test_info(capsys):
     code, out, _ = run(capsys, "info")
     assert code == 0
-    for word in (onepass.__version__, onepass.native.isa(), np.__version__, "BLAS", "Python"):
+    for word in (numfuse.__version__, numfuse.native.isa(), np.__version__, "BLAS", "Python"):
         assert word in out
     assert re.search(r"^import +\d+\.\d ms beyond NumPy's$", out, re.M)
 
 
 def test_the_reference_is_imported_when_it_is_first_needed():
-    script = ("import sys, onepass; before = 'onepass.reference' in sys.modules;"
-              "print(before, onepass.reference.adam_step.__module__, hasattr(onepass, 'no_such_name'))")
+    script = ("import sys, numfuse; before = 'numfuse.reference' in sys.modules;"
+              "print(before, numfuse.reference.adam_step.__module__, hasattr(numfuse, 'no_such_name'))")
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.stdout, result.stderr) == ("False onepass.reference.adam False\n", "")
+    assert (result.stdout, result.stderr) == ("False numfuse.reference.adam False\n", "")
 
 
 def test_module_runs_without_the_extras():
     script = (
         "import sys, runpy; sys.modules.update(dict.fromkeys(['rich', 'matplotlib', 'sklearn']));"
-        "sys.argv = ['onepass', 'info']; runpy.run_module('onepass', run_name='__main__')"
+        "sys.argv = ['numfuse', 'info']; runpy.run_module('numfuse', run_name='__main__')"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("onepass ")
+    assert result.stdout.startswith("numfuse ")
 
 
 def test_python_dash_m():
-    result = subprocess.run([sys.executable, "-m", "onepass", "--version"], capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (0, f"onepass {onepass.__version__}\n")
+    result = subprocess.run([sys.executable, "-m", "numfuse", "--version"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"numfuse {numfuse.__version__}\n")
 
 
 def test_classification(capsys, tables):
@@ -110,7 +110,7 @@ def test_equal_seeds_print_equal_numbers(capsys, tables):
 def test_numpy_backend_trains_on_the_same_numbers(capsys, tables):
     argv = ["train", tables / "houses.tsv", *QUICK]
     native, numpy = run(capsys, *argv)[1], run(capsys, *argv, "--backend", "numpy")[1]
-    assert "kernels    onepass.native" in native and "kernels    onepass.reference" in numpy
+    assert "kernels    numfuse.native" in native and "kernels    numfuse.reference" in numpy
     numbers = [np.array(re.findall(r"[\d.]+", " ".join(scores(out))), dtype=float) for out in (native, numpy)]
     # Printed to 4 digits; only batch norm's sums may differ, by some 1e-7 a step.
     np.testing.assert_allclose(*numbers, atol=2e-4)
@@ -264,17 +264,17 @@ def test_a_resumed_run_shows_the_learning_rate_of_its_checkpoint(capsys, tables,
 
 
 def test_threads_are_set_back(capsys, tables, monkeypatch):
-    before = onepass.get_num_threads()
+    before = numfuse.get_num_threads()
     seen = []
 
     def fit(*args, epochs, **options):
-        seen.append(onepass.get_num_threads())
+        seen.append(numfuse.get_num_threads())
         return History(Epoch(number + 1, 2) for number in range(epochs))
 
     monkeypatch.setattr(cli, "fit", fit)
     for threads in (2, 1):
         assert run(capsys, "train", tables / "houses.tsv", "--threads", threads)[0] == 0
-        assert onepass.get_num_threads() == before
+        assert numfuse.get_num_threads() == before
     assert seen == [2, 1]
 
 
@@ -352,7 +352,7 @@ def test_unknown_option_or_value(capsys, argv, fault):
 def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
     with pytest.raises(SystemExit):
         cli.main([command, "--hiden", "3"])
-    assert capsys.readouterr().err.startswith(f"usage: onepass {command} ")
+    assert capsys.readouterr().err.startswith(f"usage: numfuse {command} ")
 
 
 @pytest.mark.parametrize("argv, fault", [
@@ -377,7 +377,7 @@ def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
     (["houses.tsv", "--checkpoint", "nowhere/c.npz"], "cannot write to nowhere/c.npz"),
     (["houses.tsv", "--checkpoint", "net.npz"], "--checkpoint net.npz exists: add --resume to go on from it, or rem"),
     (["houses.tsv", "--checkpoint", "none.npz", "--resume"], "none.npz: No such file"),
-    (["houses.tsv", "--checkpoint", "other.npz", "--resume"], "other.npz is not a checkpoint that onepass saved"),
+    (["houses.tsv", "--checkpoint", "other.npz", "--resume"], "other.npz is not a checkpoint that numfuse saved"),
     (["houses.tsv", "--checkpoint", "net.npz", "--resume"], "net.npz does not belong to this net"),
     (["houses.tsv", "--validation", "0.001"], "a share of 160 rows"),
 ])
@@ -390,7 +390,7 @@ def test_bad_input_is_one_line_and_code_2(capsys, tables, monkeypatch, argv, fau
         batch_size=2, checkpoint="net.npz")
     code, out, err = run(capsys, "train", *argv)
     assert code == 2 and fault in err
-    assert err.startswith("onepass: error: ") and err.count("\n") == 1
+    assert err.startswith("numfuse: error: ") and err.count("\n") == 1
     assert "epoch   2" not in out  # found out before the training, not after it
 
 
@@ -404,7 +404,7 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
 
     monkeypatch.setattr(cli, "fit", fail)
     code, _, err = run(capsys, "train", tables / "houses.tsv")
-    assert (code, err) == (2, f"onepass: error: {fault}\n")
+    assert (code, err) == (2, f"numfuse: error: {fault}\n")
 
 
 @pytest.mark.parametrize("module, argv", [
@@ -413,17 +413,17 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
 ])
 def test_missing_extra(capsys, tmp_path, monkeypatch, module, argv):
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.startswith((module, "onepass.report"))]:
+    for name in [name for name in sys.modules if name.startswith((module, "numfuse.report"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(onepass, "report", raising=False)
+    monkeypatch.delattr(numfuse, "report", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     code, _, err = run(capsys, *argv)
-    assert code == 2 and 'pip install "onepass[cli]"' in err and err.count("\n") == 1
+    assert code == 2 and 'pip install "numfuse[cli]"' in err and err.count("\n") == 1
 
 
 def test_a_failure_of_ours_is_not_dressed_up(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onepass.report", None)
-    monkeypatch.delattr(onepass, "report", raising=False)
+    monkeypatch.setitem(sys.modules, "numfuse.report", None)
+    monkeypatch.delattr(numfuse, "report", raising=False)
     with pytest.raises(ImportError, match="report"):
         cli.main(["train"])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onepass.data import DataError, batches, load, split_rows
+from numfuse.data import DataError, batches, load, split_rows
 
 TABLE = "a,b,target\n" + "".join(f"{i},{i * 0.5},{'xyz'[i % 3]}\n" for i in range(30))
 
@@ -332,9 +332,9 @@ def test_a_share_of_no_row_or_all(share):
 
 
 def test_real_data():
-    folder = os.environ.get("ONEPASS_DATA")
+    folder = os.environ.get("NUMFUSE_DATA")
     if not folder:
-        pytest.skip("the environment variable ONEPASS_DATA does not name a folder with the real data sets")
+        pytest.skip("the environment variable NUMFUSE_DATA does not name a folder with the real data sets")
     houses = load(Path(folder) / "tabular" / "537_houses.tsv.gz")
     assert houses.task == "regression" and len(houses.y_train) + len(houses.y_test) == 20640
     letters = load(Path(folder) / "tabular" / "letter.tsv.gz")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from bad_arrays import each_wrong_type, misaligned
 
-from onepass import native
-from onepass.reference.philox import philox4x32
+from numfuse import native
+from numfuse.reference.philox import philox4x32
 
 KNOWN_ANSWERS = [
     line.split()[1:]

@@ -4,11 +4,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from onepass import nn, optim
-from onepass.data import batch_rows
-from onepass.epoch import Rows
-from onepass.optim import schedules
-from onepass.train import Epoch, evaluate, fit, load_checkpoint, mlp
+from numfuse import nn, optim
+from numfuse.data import batch_rows
+from numfuse.epoch import Rows
+from numfuse.optim import schedules
+from numfuse.train import Epoch, evaluate, fit, load_checkpoint, mlp
 
 
 class Recorder(nn.Sequential):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import assert_same_bits, assert_state_is, draw, random_layer
-from onepass import nn, reference
+from numfuse import nn, reference
 
 
 def linear(inputs, outputs, dtype=np.float64, **options):

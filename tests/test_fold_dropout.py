@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 
-from onepass import nn, reference
+from numfuse import nn, reference
 
 
 def draw(*shape, dtype=np.float64):

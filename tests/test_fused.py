@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onepass import native, nn, optim, reference
-from onepass.nn import linear
-from onepass.nn.fused import Block
-from onepass.train import train_batch
+from numfuse import native, nn, optim, reference
+from numfuse.nn import linear
+from numfuse.nn.fused import Block
+from numfuse.train import train_batch
 
 WIDTH = 5
 

@@ -6,7 +6,7 @@ from bad_arrays import each_wrong_type, misaligned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onepass import native, reference
+from numfuse import native, reference
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from onepass import nn, optim
-from onepass.optim import decay_groups, groups_by_name
+from numfuse import nn, optim
+from numfuse.optim import decay_groups, groups_by_name
 
 
 def net():

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from onepass.nn import init
+from numfuse.nn import init
 
 UNIFORM = [init.xavier_uniform, init.kaiming_uniform, init.lecun_uniform]
 NORMAL = [init.xavier_normal, init.kaiming_normal, init.lecun_normal]

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from onepass import nn, reference
+from numfuse import nn, reference
 
 
 def draw(*shape, dtype=np.float64):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from bad_arrays import each_wrong_type, misaligned
 
-from onepass import native, nn, reference
-from onepass.bench import textbook
+from numfuse import native, nn, reference
+from numfuse.bench import textbook
 
 EPS = np.finfo(float).eps
 LOSSES = [nn.CrossEntropyLoss, nn.MSELoss, nn.HuberLoss, nn.BCEWithLogitsLoss]

@@ -9,7 +9,7 @@ import pytest
 from bad_arrays import misaligned
 from test_loss import OPTIONS, WEIGHTS, arguments, assert_refused
 
-from onepass import native, nn, reference
+from numfuse import native, nn, reference
 
 EPS = np.finfo(float).eps
 CLASSES = 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bad_arrays import misaligned
 
-from onepass import native, optim, reference
+from numfuse import native, optim, reference
 
 SHAPES = [(5, 7), (3, 2, 2, 3), (1, 1003), (400, 1), (4,), (), (0, 3), (3, 0)]
 

@@ -3,7 +3,7 @@ import weakref
 import numpy as np
 import pytest
 
-from onepass import nn
+from numfuse import nn
 
 
 def draw(*shape, dtype=np.float64):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import onepass
-from onepass import native, nn, optim
-from onepass.train import mlp, train_batch
+import numfuse
+from numfuse import native, nn, optim
+from numfuse.train import mlp, train_batch
 
 KIB, MIB = 1 << 10, 1 << 20
 RECYCLED = 16 * KIB  # bytes from which on memory is recycled
@@ -189,7 +189,7 @@ def test_empty_cache_gives_memory_back():
     bytes_(64 * MIB).fill(1)
     assert native.cached_bytes() == 64 * MIB
     before = resident()
-    onepass.empty_cache()
+    numfuse.empty_cache()
     assert native.cached_bytes() == 0
     assert before - resident() > 60 * MIB  # of 64, where others may have touched a few
 

@@ -1,4 +1,4 @@
-"""What `onepass.native` promises around its kernels: instruction sets, threads, forks, floating-point mode."""
+"""What `numfuse.native` promises around its kernels: instruction sets, threads, forks, floating-point mode."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-import onepass
-from onepass import native
-from onepass.bench.cases import PLAIN
+import numfuse
+from numfuse import native
+from numfuse.bench.cases import PLAIN
 
 ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, **PLAIN)
 
@@ -54,39 +54,39 @@ def test_an_unknown_instruction_set_is_refused():
 
 def test_max_isa_caps_the_choice():
     last = native.isas()[-1]
-    done = run_python("import onepass; print(onepass.native.isa())", ONEPASS_MAX_ISA=last)
+    done = run_python("import numfuse; print(numfuse.native.isa())", NUMFUSE_MAX_ISA=last)
     assert done.stdout.split() == [last], done.stderr
 
 
 def test_an_unknown_max_isa_is_an_error():
-    done = run_python("import onepass", ONEPASS_MAX_ISA="sse9")
-    assert "ONEPASS_MAX_ISA must be one of" in done.stderr and "'sse9'" in done.stderr
+    done = run_python("import numfuse", NUMFUSE_MAX_ISA="sse9")
+    assert "NUMFUSE_MAX_ISA must be one of" in done.stderr and "'sse9'" in done.stderr
     assert done.returncode != 0
 
 
 @pytest.mark.parametrize(
     "environment, expected",
     [
-        ({"ONEPASS_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3"),
-        ({"ONEPASS_NUM_THREADS": "", "OMP_NUM_THREADS": "5,2"}, "5"),
+        ({"NUMFUSE_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3"),
+        ({"NUMFUSE_NUM_THREADS": "", "OMP_NUM_THREADS": "5,2"}, "5"),
     ],
 )
 def test_the_environment_sets_the_number_of_threads(environment, expected):
-    done = run_python("import onepass; print(onepass.get_num_threads())", **environment)
+    done = run_python("import numfuse; print(numfuse.get_num_threads())", **environment)
     assert done.stdout.split() == [expected], done.stderr
 
 
 def test_a_bad_number_of_threads_in_the_environment_is_an_error():
-    done = run_python("import onepass", ONEPASS_NUM_THREADS="many")
-    assert "ONEPASS_NUM_THREADS must be an integer in [1, " in done.stderr and done.returncode != 0
+    done = run_python("import numfuse", NUMFUSE_NUM_THREADS="many")
+    assert "NUMFUSE_NUM_THREADS must be an integer in [1, " in done.stderr and done.returncode != 0
 
 
 @pytest.mark.parametrize("n, error", [(0, ValueError), (-1, ValueError), (10**6, ValueError), (1.5, TypeError), ("2", TypeError)])
 def test_a_bad_number_of_threads_is_refused(threads, n, error):
-    before = onepass.get_num_threads()
+    before = numfuse.get_num_threads()
     with pytest.raises(error, match="^n must be"):
-        onepass.set_num_threads(n)
-    assert onepass.get_num_threads() == before
+        numfuse.set_num_threads(n)
+    assert numfuse.get_num_threads() == before
 
 
 def test_a_call_from_a_second_thread_while_the_pool_is_busy_gives_the_same_bits(threads):
@@ -114,8 +114,8 @@ def test_a_call_from_a_second_thread_while_the_pool_is_busy_gives_the_same_bits(
 WORK = """
 import sys
 import numpy as np
-from onepass import native
-from onepass.bench.cases import find
+from numfuse import native
+from numfuse.bench.cases import find
 
 def threads():
     with open("/proc/self/status") as status:
@@ -143,25 +143,25 @@ def test_a_second_thread_is_started_where_there_is_work_for_it(case):
 FORK = """
 import os, sys, warnings
 import numpy as np
-import onepass
-from onepass import native, nn, optim
+import numfuse
+from numfuse import native, nn, optim
 
 warnings.simplefilter("ignore", DeprecationWarning)  # OpenBLAS has threads of its own at the fork
 n = native.thread_threshold("adam_step") + 1
-onepass.set_num_threads(2)
+numfuse.set_num_threads(2)
 parameter, gradient = np.zeros(n, np.float32), np.ones(n, np.float32)
 optimizer = optim.Adam([parameter])
 optimizer.step([gradient])
 child = os.fork()
 if child == 0:
-    assert onepass.get_num_threads() == 1
+    assert numfuse.get_num_threads() == 1
     for threads in 1, 2:
-        onepass.set_num_threads(threads)
+        numfuse.set_num_threads(threads)
         optimizer.step([gradient])
     os._exit(0 if (parameter < -2.9e-3).all() else 3)
 _, status = os.waitpid(child, 0)
 optimizer.step([gradient])
-print(status, onepass.get_num_threads(), bool((parameter < -1.9e-3).all()))
+print(status, numfuse.get_num_threads(), bool((parameter < -1.9e-3).all()))
 """
 
 
@@ -174,12 +174,12 @@ def test_a_forked_child_trains_and_exits():
 MODE = """
 import sys
 import numpy as np
-import onepass
-from onepass import native
+import numfuse
+from numfuse import native
 
 n = native.thread_threshold("adam_step") + 1
-onepass.set_num_threads(2)
-onepass.optim.Adam([np.ones(n, np.float32)]).step([np.ones(n, np.float32)])
+numfuse.set_num_threads(2)
+numfuse.optim.Adam([np.ones(n, np.float32)]).step([np.ones(n, np.float32)])
 tiny = sys.float_info.min
 print(tiny / 2 != 0, np.float32(1e-38) * np.float32(0.1) != 0)
 """
@@ -190,7 +190,7 @@ def test_subnormal_numbers_survive_import_and_use():
 
 
 def test_importing_needs_numpy_alone():
-    done = run_python("import sys, onepass; print({'rich', 'matplotlib', 'sklearn', 'scipy', 'threadpoolctl'} & set(sys.modules))")
+    done = run_python("import sys, numfuse; print({'rich', 'matplotlib', 'sklearn', 'scipy', 'threadpoolctl'} & set(sys.modules))")
     assert done.stdout.strip() == "set()", done.stderr
 
 

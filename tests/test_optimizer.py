@@ -5,8 +5,8 @@ import weakref
 import numpy as np
 import pytest
 
-from onepass import native, reference
-from onepass.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from numfuse import native, reference
+from numfuse.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 
 CLASSES = [SGD, RMSProp, Adam, AdamW, Adagrad]
 FULL = {  # options with which every kind of state is in use

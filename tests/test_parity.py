@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natives import each_native
-from onepass import native, reference
-from onepass.bench.cases import CASES, find, merge
+from numfuse import native, reference
+from numfuse.bench.cases import CASES, find, merge
 
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
 LOSSES = [case for case in CASES if case.group == "losses"]

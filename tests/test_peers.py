@@ -5,11 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from onepass.bench import peers
-from onepass.bench.cases import CASES, find
-from onepass.bench.contests import OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
-from onepass.bench.rivals import Unsupported
-from onepass.bench.training import TRAINING_STEPS
+from numfuse.bench import peers
+from numfuse.bench.cases import CASES, find
+from numfuse.bench.contests import OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from numfuse.bench.rivals import Unsupported
+from numfuse.bench.training import TRAINING_STEPS
 
 KERNELS = [KernelContest(case, size, dtype)
            for case in CASES for dtype in ("float32", "float64") for size in (70, 1003)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import EPS, assert_same_bits, assert_state_is, draw, random_layer
-from onepass import nn
+from numfuse import nn
 
 
 def make_net(**options):

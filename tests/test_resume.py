@@ -8,9 +8,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from onepass import nn, optim
-from onepass.optim import schedules
-from onepass.train import fit, load_checkpoint, mlp, save_checkpoint
+from numfuse import nn, optim
+from numfuse.optim import schedules
+from numfuse.train import fit, load_checkpoint, mlp, save_checkpoint
 
 EPOCHS = 6
 OPTIMIZERS = {
@@ -186,7 +186,7 @@ def test_ones_own_loop(tmp_path):
 
 @pytest.mark.parametrize("spoil, error, fault", [
     (lambda path: path.unlink(), FileNotFoundError, "c.npz"),
-    (lambda path: path.write_bytes(b"text"), ValueError, "c.npz is not a checkpoint that onepass saved"),
+    (lambda path: path.write_bytes(b"text"), ValueError, "c.npz is not a checkpoint that numfuse saved"),
     (lambda path: path.write_bytes(path.read_bytes()[:-50]), ValueError, "c.npz is not a checkpoint"),
     (lambda path: save_checkpoint(path, about=3), ValueError, "c.npz is a checkpoint, but not one of fit"),
     (lambda path: save_checkpoint(path, about={"history": [{"a": 1}]}), ValueError, "but not one of fit"),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from onepass.readers import DataError
-from onepass.scaling import SCALERS, MinMax, Standardize
+from numfuse.readers import DataError
+from numfuse.scaling import SCALERS, MinMax, Standardize
 
 EPS = np.finfo(np.float64).eps
 scalers = pytest.mark.parametrize("make", SCALERS.values())

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from onepass.optim import SGD, Adam, Scheduler
-from onepass.optim.schedules import (
+from numfuse.optim import SGD, Adam, Scheduler
+from numfuse.optim.schedules import (
     Constant, CosineAnnealing, CosineAnnealingWarmRestarts, Exponential, Lambda, Linear, MultiStep, OneCycle,
     OneCycleMomentum, Polynomial, Product, ReduceOnPlateau, Schedule, Sequential, Step,
 )
@@ -288,7 +288,7 @@ def test_wrong_schedules_are_refused(make, error, pattern):
     ({}, TypeError, "needs at least one schedule"),
     ({"rate": Step(3)}, ValueError, "^SGD has no option 'rate' to schedule; valid are 'lr', 'momentum'"),
     ({"params": Step(3)}, ValueError, "^SGD has no option 'params'"),
-    ({"lr": 0.1}, TypeError, "^lr must be a schedule of onepass.optim.schedules, was 0.1"),
+    ({"lr": 0.1}, TypeError, "^lr must be a schedule of numfuse.optim.schedules, was 0.1"),
     ({"lr": Step}, TypeError, "^lr must be a schedule"),
     ({"lr": (Step(3), None)}, TypeError, "^lr must be a schedule"),
     ({"lr": [Step(3)]}, ValueError, "^lr must be a schedule or a list of 2.*was a list of 1"),

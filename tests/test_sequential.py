@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from onepass import native, nn, reference
+from numfuse import native, nn, reference
 
 
 def draw(*shape, dtype=np.float64):
@@ -186,7 +186,7 @@ def test_backends_agree():
 
 def test_bad_backend_changes_nothing():
     net = small_net()
-    with pytest.raises(TypeError, match="onepass.reference, was 'numpy'"):
+    with pytest.raises(TypeError, match="numfuse.reference, was 'numpy'"):
         net.set_backend("numpy")
     with pytest.raises(TypeError, match="module empty lacks the kernels activation_backward, "):
         net.set_backend(types.ModuleType("empty"))

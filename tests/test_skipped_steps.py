@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from onepass import native, nn, reference
-from onepass.optim import SGD, Adagrad, Adam, AdamW, RMSProp
+from numfuse import native, nn, reference
+from numfuse.optim import SGD, Adagrad, Adam, AdamW, RMSProp
 
 EPS = np.finfo(np.float64).eps
 CLASSES = [SGD, RMSProp, Adam, AdamW, Adagrad]

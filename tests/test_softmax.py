@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from bad_arrays import each_wrong_type, misaligned
 
-from onepass import native, nn, reference
-from onepass.bench import textbook
+from numfuse import native, nn, reference
+from numfuse.bench import textbook
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(5,), (1, 1), (3, 2), (700, 3), (5, 31), (5, 32), (4, 1000), (2, 3, 4), (0, 3), (3, 0), (0, 40)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from bad_arrays import misaligned
 
-from onepass import native
-from onepass.bench.cases import PLAIN
+from numfuse import native
+from numfuse.bench.cases import PLAIN
 
 COMMON = {**PLAIN, "lr": 0.1, "weight_decay": 0.01, "ema_decay": 0.97}
 OPTIONS = {

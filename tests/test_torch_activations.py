@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from onepass import nn
+from numfuse import nn
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 

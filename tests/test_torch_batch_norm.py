@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch_norm_layers import EPS, random_layer
-from onepass import nn
+from numfuse import nn
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onepass import nn
+from numfuse import nn
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from onepass import optim
+from numfuse import optim
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from onepass import optim
-from onepass.optim import schedules
+from numfuse import optim
+from numfuse.optim import schedules
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
 

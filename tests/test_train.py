@@ -7,11 +7,11 @@ import types
 import numpy as np
 import pytest
 
-from onepass import native, nn, optim, reference
-from onepass.bench import textbook
-from onepass.scaling import MinMax, Standardize
-from onepass.files import replacing
-from onepass.train import Model, compare_backends, evaluate, fit, mlp, predict
+from numfuse import native, nn, optim, reference
+from numfuse.bench import textbook
+from numfuse.scaling import MinMax, Standardize
+from numfuse.files import replacing
+from numfuse.train import Model, compare_backends, evaluate, fit, mlp, predict
 
 
 def problem(task="classification", rows=200, seed=0, dropout=0.2):
@@ -298,20 +298,20 @@ def test_a_model_of_few_arrays(tmp_path):
 ])
 def test_foreign_npz_is_no_model(tmp_path, arrays):
     np.savez(tmp_path / "m.npz", **arrays)
-    with pytest.raises(ValueError, match="m.npz is not a model that onepass saved"):
+    with pytest.raises(ValueError, match="m.npz is not a model that numfuse saved"):
         Model.load(tmp_path / "m.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4", b"\x93NUMPY\1\0"])
 def test_foreign_file_is_no_model(tmp_path, content):
     (tmp_path / "m.npz").write_bytes(content)
-    with pytest.raises(ValueError, match="m.npz is not a model that onepass saved"):
+    with pytest.raises(ValueError, match="m.npz is not a model that numfuse saved"):
         Model.load(tmp_path / "m.npz")
 
 
 def test_npy_file_is_no_model(tmp_path):
     np.save(tmp_path / "m.npy", np.ones(3))
-    with pytest.raises(ValueError, match="m.npy is not a model that onepass saved"):
+    with pytest.raises(ValueError, match="m.npy is not a model that numfuse saved"):
         Model.load(tmp_path / "m.npy")
 
 

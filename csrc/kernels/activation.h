@@ -6,8 +6,8 @@
  * grad_x (rows, channels), bias and grad_bias (channels) or NULL. Elements are taken by rows of `lanes`, a multiple of
  * the channels, as in bias_relu_dropout.h, and their sums are taken as there. Bytes per element in float32: forward 8,
  * backward 12. */
-#ifndef ONEPASS_ACTIVATION_H
-#define ONEPASS_ACTIVATION_H
+#ifndef NUMFUSE_ACTIVATION_H
+#define NUMFUSE_ACTIVATION_H
 
 #define GELU_TANH_SCALE 1.5957691216057308 /* 2 sqrt(2 / pi) */
 #define GELU_TANH_CUBIC 0.044715

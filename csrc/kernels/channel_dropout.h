@@ -5,8 +5,8 @@
  * x, y (samples, channels, inner) or, with channels_last, (samples, inner, channels); mask
  * (ceil(samples * channels / 32)). The bits of a group of elements are first put together from those of their
  * channels: then it is dropout by elements. Bytes per element in float32: 8, and 1 bit a channel. */
-#ifndef ONEPASS_CHANNEL_DROPOUT_H
-#define ONEPASS_CHANNEL_DROPOUT_H
+#ifndef NUMFUSE_CHANNEL_DROPOUT_H
+#define NUMFUSE_CHANNEL_DROPOUT_H
 
 /* Sets bits `begin` to end - 1. */
 INLINE void set_bits(uint32_t *words, ptrdiff_t begin, ptrdiff_t end)

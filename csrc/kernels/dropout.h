@@ -6,8 +6,8 @@
  * reference/dropout.py defines it: bits of 1 - p are compared with random bits, the most significant
  * first, until every bit is decided. Parts of a job begin at multiples of DROPOUT_GROUP elements.
  * Bytes per element in float32: 8.125. */
-#ifndef ONEPASS_DROPOUT_H
-#define ONEPASS_DROPOUT_H
+#ifndef NUMFUSE_DROPOUT_H
+#define NUMFUSE_DROPOUT_H
 
 /* Elements whose mask is drawn together: 128 for each Philox counter, a block. */
 enum { DROPOUT_BLOCKS = 128, DROPOUT_GROUP = 128 * DROPOUT_BLOCKS, DROPOUT_WORDS = DROPOUT_GROUP / 32 };

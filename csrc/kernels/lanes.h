@@ -1,7 +1,7 @@
 /* lanes: a sum as LANES running sums, which vectors of any width hold, added up pairwise in the end. With more than
  * 16 the compiler keeps the loop over them, to make vectors of it. */
-#ifndef ONEPASS_LANES_H
-#define ONEPASS_LANES_H
+#ifndef NUMFUSE_LANES_H
+#define NUMFUSE_LANES_H
 
 enum { LANES = 32 };
 

@@ -1,7 +1,7 @@
 /* What the losses share. The terms of a loss are added up in double: those of a block in lanes, the
  * lanes pairwise, the blocks in index order. */
-#ifndef ONEPASS_LOSS_H
-#define ONEPASS_LOSS_H
+#ifndef NUMFUSE_LOSS_H
+#define NUMFUSE_LOSS_H
 
 INLINE ptrdiff_t loss_block_end(const loss_args *a, ptrdiff_t block)
 {

@@ -9,8 +9,8 @@
  * positive nothing cancels. NaN gives NaN; infinities and overflow are as in C; exp is 0 where it would be subnormal.
  * Measured against long double, in units in the last place of the result, for both types: exp is within 1, log1p and
  * log within 2, expm1, sigmoid and tanh within 2.5, Phi within 8 wherever it is a normal number (tests/c/math.c). */
-#ifndef ONEPASS_MATH_H
-#define ONEPASS_MATH_H
+#ifndef NUMFUSE_MATH_H
+#define NUMFUSE_MATH_H
 
 /* Lowest power first. */
 static const float exp_terms_float[] = {0.5f, 0x1.5554b2p-3f, 0x1.55548cp-5f, 0x1.122628p-7f, 0x1.6d9634p-10f};

@@ -1,8 +1,8 @@
 /* nontemporal: stores that go around the cache, for results too large to be found there again.
  * They write whole lines, which then need not be read first. Where the instruction set has no such store it is an
  * ordinary one. */
-#ifndef ONEPASS_NONTEMPORAL_H
-#define ONEPASS_NONTEMPORAL_H
+#ifndef NUMFUSE_NONTEMPORAL_H
+#define NUMFUSE_NONTEMPORAL_H
 
 enum { NONTEMPORAL_BYTES = 64 }; /* a cache line */
 

@@ -3,8 +3,8 @@
  * PHILOX_LANES counters run side by side, each in the low halves of four 64-bit words. What the high halves hold
  * does not matter: a product is shifted, or taken as it is, to have its high or low half. There are several
  * vectors, since one alone would wait for each product. */
-#ifndef ONEPASS_PHILOX_H
-#define ONEPASS_PHILOX_H
+#ifndef NUMFUSE_PHILOX_H
+#define NUMFUSE_PHILOX_H
 
 #include "wide.h"
 

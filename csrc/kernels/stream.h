@@ -1,8 +1,8 @@
 /* stream: touches arrays as a kernel would and does next to no arithmetic, to measure what memory
  * allows. Arrays to update are written back as they were, for zero = 0; what arrays to write hold afterwards
  * has no meaning. Without either, the arrays are only read. */
-#ifndef ONEPASS_STREAM_H
-#define ONEPASS_STREAM_H
+#ifndef NUMFUSE_STREAM_H
+#define NUMFUSE_STREAM_H
 
 INLINE void stream_range(const stream_args *s, int reads, int updates, int writes, ptrdiff_t begin, ptrdiff_t end)
 {

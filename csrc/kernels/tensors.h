@@ -1,6 +1,6 @@
 /* Walking over the tensors of an optimizer step. */
-#ifndef ONEPASS_TENSORS_H
-#define ONEPASS_TENSORS_H
+#ifndef NUMFUSE_TENSORS_H
+#define NUMFUSE_TENSORS_H
 
 /* The part of tensor `index` that is in the range asked for. */
 typedef struct {

@@ -1,8 +1,8 @@
 /* wide: a vector of 64-bit words as long as the instruction set has, and the one product that Philox is made of.
  * Compilers have an instruction for it that gcc does not find in plain C: it shuffles the words instead, and
  * dropout's mask then takes 3 times as long (measured with AVX2). */
-#ifndef ONEPASS_WIDE_H
-#define ONEPASS_WIDE_H
+#ifndef NUMFUSE_WIDE_H
+#define NUMFUSE_WIDE_H
 
 #if defined __AVX2__
 #include <immintrin.h>

@@ -1,0 +1,1 @@
+"""The benchmark harness behind `numfuse bench`: cases, rivals in plain NumPy, measurement, report."""

@@ -1,0 +1,196 @@
+"""Timing that can be believed on a noisy machine: rivals take turns, and ratios are taken turn by turn."""
+
+import functools
+import gc
+import itertools
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import native
+from .busy import busy
+from .probe import Probe
+from .results import ONE_THREAD
+from .rivals import Refused, Unsupported
+
+MIN_ROUNDS, MAX_ROUNDS = 5, 200
+TURN = 200e-6  # seconds a turn lasts at least: long against reading the clock
+PATIENCE = 0.8  # share of the budget in which turns wait for a quiet moment
+LONG = 1e-3  # seconds of a call from which on a cache remembers little of the one before
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    isas : instruction sets, a row for each
+    peers : names of installed peers
+    busy : numbers of CPUs that other processes keep busy, a row for each
+    budget : seconds a row
+    seed : of the order of turns
+    """
+
+    isas: tuple
+    peers: tuple
+    busy: tuple
+    budget: float
+    seed: int = 0
+
+
+def measure(contest, plan):
+    """The rows of a contest, one for each load and instruction set; see `results` for what is in a row.
+
+    Where there is no memory for the arrays there is one row with an "error".
+    """
+    row = {**contest.row, "threads": native.get_num_threads(), "refused": {}, "left_out": {}}
+    rows = []
+    for hogs in plan.busy:
+        try:
+            admitted, arguments = _admit(contest, plan.peers, row), contest.arguments()
+            row |= contest.describe(arguments)
+            rows += _race(contest, arguments, plan, admitted, row | {"busy": hogs})
+        except MemoryError:
+            rows += [row | {"busy": hogs, "isa": isa, "error": "out of memory"} for isa in plan.isas]
+    return rows
+
+
+def take_turns(calls, budget, seed=0, probe=None, alone=()):
+    """Time some functions against each other, round by round, for about `budget` seconds.
+
+    calls : {name: (instruction set, function without arguments)}
+    probe : tells quiet moments; without one, all are. They are waited for during most of the budget.
+    alone : the names of the functions for which numfuse has one thread only
+
+    The order changes from round to round. A turn of short calls begins with one that is not timed, so that
+    the timed ones find in cache what fits there, and not what the rival before left behind.
+
+    Returns ({name: list of the seconds per call, one a round}, {name: list of whether it was quiet}).
+    """
+    seconds, quiet = ({name: [] for name in calls} for _ in range(2))
+    order = list(calls)
+    shuffle = np.random.default_rng(seed).shuffle
+    before, threads, collecting = native.isa(), native.get_num_threads(), gc.isenabled()
+    gc.disable()
+    try:
+        repeats = {}
+        for name, (isa, call) in calls.items():
+            native.set_num_threads(1 if name in alone else threads)
+            seconds_each, _ = _turn(isa, call, 1, True, None, 0.0)
+            repeats[name] = math.ceil(TURN / (seconds_each + 1e-9))
+        start = time.perf_counter()
+        for done in range(MAX_ROUNDS):
+            if done >= MIN_ROUNDS and time.perf_counter() > start + budget:
+                break
+            shuffle(order)
+            for name in order:
+                native.set_num_threads(1 if name in alone else threads)
+                warm = not seconds[name] or seconds[name][-1] < LONG
+                one, calm = _turn(*calls[name], repeats[name], warm, probe, start + PATIENCE * budget)
+                seconds[name].append(one)
+                quiet[name].append(calm)
+    finally:
+        native.use_isa(before)
+        native.set_num_threads(threads)
+        if collecting:
+            gc.enable()
+    return seconds, quiet
+
+
+def _turn(isa, call, repeats, warm, probe, patience):
+    """(seconds per call, whether it was quiet before and after): of a quiet turn if there is one in time."""
+    native.use_isa(isa)
+    if warm:
+        call()
+    while True:
+        quiet = probe is None or probe.wait(patience)
+        seconds = _time(call, repeats)
+        quiet = quiet and (probe is None or probe.quiet())
+        if quiet or time.perf_counter() > patience:
+            return seconds, quiet
+
+
+def _time(call, repeats):
+    turn = itertools.repeat(None, repeats)
+    start = time.perf_counter()
+    for _ in turn:
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _admit(contest, peers, row):
+    """[(source, label)] of the rivals that do the same work. Why the others do not is noted in the row."""
+    admitted = []
+    for source in (*contest.in_numpy, *peers):
+        labels, refused, left_out = _verdict(contest.trial, source)
+        admitted += [(source, label) for label in labels]
+        row["refused"] |= refused
+        row["left_out"] |= left_out
+    return admitted
+
+
+@functools.cache
+def _verdict(contest, source):
+    """The labels of a source's rivals that do the same work, and why others do not: {label: text} twice."""
+    labels, refused, left_out = [], {}, {}
+    try:
+        for label in contest.rivals(source, contest.arguments()):
+            try:
+                contest.check(source, label)
+                labels.append(label)
+            except Refused as reason:
+                refused[label] = str(reason)
+    except Unsupported as reason:
+        left_out[source] = str(reason)
+    except Exception as error:  # what other people's code cannot do must not end the run
+        left_out[source] = _short(error)
+    return labels, refused, left_out
+
+
+def _race(contest, arguments, plan, admitted, row):
+    """The rows of a contest under one load, one for each instruction set."""
+    limits = contest.limits(arguments)
+    with busy(row["busy"]):
+        best = native.isa()
+        calls = {name: (best, call) for name, call in limits.items()}
+        calls |= _calls(contest, arguments, plan, admitted, row)
+        alone = {}
+        if row["threads"] > 1 and not contest.uses_blas:
+            alone = {isa: f"{isa} {ONE_THREAD}" for isa in plan.isas}
+            calls |= {name: calls[isa] for isa, name in alone.items()}
+        probe = None if row["busy"] else _probe()
+        seconds, quiet = take_turns(calls, plan.budget, plan.seed, probe, alone.values())
+    rows, row = [], row | {"limits": list(limits)}
+    for isa in plan.isas:
+        # Whichever instruction set it is, in its row it is called native.
+        names = {"native": isa} | ({ONE_THREAD: alone[isa]} if alone else {})
+        names |= {name: name for name in seconds if name not in plan.isas and name not in alone.values()}
+        rows.append(row | {"isa": isa, "seconds": {name: seconds[label] for name, label in names.items()},
+                           "quiet": {name: quiet[label] for name, label in names.items()}})
+    return rows
+
+
+@functools.cache
+def _probe():
+    return Probe()
+
+
+def _calls(contest, arguments, plan, admitted, row):
+    """Native on every instruction set and all rivals, as `take_turns` takes them."""
+    best, ours = native.isa(), contest.ours(arguments)
+    calls = {isa: (isa, ours) for isa in plan.isas}
+    for source in dict.fromkeys(source for source, _ in admitted):
+        try:
+            rivals = contest.rivals(source, arguments)
+            for label in [label for other, label in admitted if other == source]:
+                rivals[label].run()
+                calls[label] = best, rivals[label].run
+        except Exception as error:
+            row["left_out"][source] = _short(error)
+    return calls
+
+
+def _short(error):
+    lines = str(error).splitlines() or [""]
+    return f"failed: {type(error).__name__}: {lines[0]}"[:200]

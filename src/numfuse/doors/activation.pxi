@@ -1,0 +1,90 @@
+# Activations: functions of every element alone, by elements, or by blocks of rows where the gradient of a bias is summed.
+
+cdef struct activation_function:
+    int number
+    int64_t forward_cost, backward_cost
+
+
+cdef activation_function find_function(str name) except *:
+    if name == "sigmoid":
+        return activation_function(SIGMOID, SIGMOID_COST, GRADIENT_COST)
+    if name == "tanh":
+        return activation_function(TANH, SIGMOID_COST, GRADIENT_COST)
+    if name == "leaky_relu":
+        return activation_function(LEAKY_RELU, LEAKY_RELU_COST, GRADIENT_COST)
+    if name == "elu":
+        return activation_function(ELU, ELU_COST, ELU_COST)
+    if name == "silu":
+        return activation_function(SILU, SIGMOID_COST, SILU_GRADIENT_COST)
+    if name == "gelu":
+        return activation_function(GELU, GELU_COST, GELU_COST)
+    if name == "gelu_tanh":
+        return activation_function(GELU_TANH, SIGMOID_COST, GELU_COST)
+    raise ValueError('function must be "sigmoid", "tanh", "leaky_relu", "elu", "silu", "gelu" or "gelu_tanh", '
+                     f'was {name!r}')
+
+
+cdef ptrdiff_t check_channels(cnp.ndarray x, str name, object vector, str vector_name, bint written) except -1:
+    """The length of a bias or its gradient, which must be that of x's last axis; 1 without one."""
+    if vector is None:
+        return 1
+    check_rows(x, name, vector, vector_name, written)
+    return cnp.PyArray_SIZE(<cnp.ndarray>vector)
+
+
+def activation_forward(x, bias, *, str function not None, alpha, out=None):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.activation_forward`."""
+    cdef activation_args a
+    cdef activation_function f
+    cdef cnp.ndarray y
+    check(x, cnp.NPY_NOTYPE, False, "x")
+    f = find_function(function)
+    a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
+    a.lanes = lanes_of(check_channels(x, "x", bias, "bias", False))
+    y = dense_output(out, x, "x")
+    if out is not None:
+        check_apart(("out", "x", "bias"), (out, x, bias), 1, in_place=x)
+    a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    a.x, a.y, a.bias = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y), NULL
+    if bias is not None:
+        a.bias = periodic_copy(bias, a.lanes)
+    run_by_elements(table.activation_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
+                    f.forward_cost << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
+    free(<void *>a.bias)
+    return y
+
+
+def activation_backward(grad_y, kept, bias, *, str function not None, alpha, grad_bias, out=None):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.activation_backward`."""
+    cdef activation_args a
+    cdef activation_function f
+    cdef bias_relu_dropout_args sums
+    cdef cnp.ndarray grad_x
+    cdef bint double_precision
+    check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
+    double_precision = cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE
+    check(kept, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "kept")
+    f = find_function(function)
+    a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
+    check_alike(kept, grad_y, "kept", "grad_y")
+    sums.channels = check_channels(grad_y, "grad_y", bias, "bias", False)
+    if grad_bias is not None:
+        sums.channels = check_channels(grad_y, "grad_y", grad_bias, "grad_bias", True)
+    grad_x = dense_output(out, grad_y, "grad_y")
+    check_apart(("out", "grad_bias", "grad_y", "kept", "bias"), (out, grad_bias, grad_y, kept, bias), 2,
+                in_place=grad_y)
+    a.size, a.lanes = cnp.PyArray_SIZE(<cnp.ndarray>grad_y), lanes_of(sums.channels)
+    a.grad_y, a.x = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>kept)
+    a.grad_x, a.bias = cnp.PyArray_DATA(grad_x), NULL
+    sums.size, sums.lanes = a.size, a.lanes
+    if bias is not None and f.number != SIGMOID and f.number != TANH:
+        a.bias = periodic_copy(bias, a.lanes)
+    try:
+        if grad_bias is None:
+            run_by_elements(table.activation_backward[double_precision], &a, a.size, f.backward_cost << double_precision)
+        elif sums.channels > 0:
+            sums.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
+            sum_rows(table.activation_row_sums, &a, &a.partial, &sums, double_precision, f.backward_cost)
+    finally:
+        free(<void *>a.bias)
+    return grad_x

@@ -1,0 +1,60 @@
+cdef cnp.ndarray dense_output(object out, cnp.ndarray model, str name):
+    check_dense(model, name)
+    cdef cnp.ndarray y = output(out, model)
+    if out is not None:
+        check_alike(y, model, "out", name)
+    return y
+
+
+cdef int check_mask(object mask, cnp.ndarray grad_y) except -1:
+    return check_bits(mask, cnp.PyArray_SIZE(grad_y), "an element of grad_y")
+
+
+cdef int check_bits(object mask, ptrdiff_t bits, str which) except -1:
+    cdef ptrdiff_t words = (bits + 31) // 32
+    check(mask, cnp.NPY_UINT32, False, "mask")
+    if (cnp.PyArray_NDIM(<cnp.ndarray>mask) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>mask)[0] != words
+            or not cnp.PyArray_CHKFLAGS(<cnp.ndarray>mask, cnp.NPY_ARRAY_C_CONTIGUOUS)):
+        raise ValueError(f"mask must be contiguous with shape ({words},), one bit {which}, had {mask.shape}")
+
+
+cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask,
+                     int64_t cost) except -1:
+    cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
+    a.size = cnp.PyArray_SIZE(x)
+    a.x, a.y, a.mask = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), <uint32_t *>cnp.PyArray_DATA(mask)
+    run_by_elements(task, a, a.size, cost << (cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE))
+
+
+def dropout_forward(x, *, p, seed, offset, bint inverted, out=None):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.dropout_forward`."""
+    cdef dropout_args a
+    cdef cnp.ndarray y, mask
+    cdef cnp.npy_intp words
+    check(x, cnp.NPY_NOTYPE, False, "x")
+    a.p = number(p, "p", 0, 1)
+    a.seed = integer(seed, "seed", 1 << 64)
+    a.offset = <uint32_t>integer(offset, "offset", 1 << 32)
+    a.inverted = inverted
+    y = dense_output(out, x, "x")
+    if out is not None:
+        check_apart(("out", "x"), (out, x), 1, in_place=x)
+    words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
+    mask = new_array(1, &words, cnp.NPY_UINT32)
+    run_dropout(table.dropout_forward, &a, x, y, mask, MASK_COST + draw_cost(a.p))
+    return y, mask
+
+
+def dropout_backward(grad_y, mask, *, p, out=None):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.dropout_backward`."""
+    cdef dropout_args a
+    cdef cnp.ndarray grad_x
+    check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
+    a.p = number(p, "p", 0, 1)
+    a.inverted = True
+    check_mask(mask, grad_y)
+    grad_x = dense_output(out, grad_y, "grad_y")
+    if out is not None:
+        check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
+    run_dropout(table.dropout_backward, &a, grad_y, grad_x, mask, MASK_COST)
+    return grad_x

@@ -1,0 +1,46 @@
+# The norm of a list of gradients.
+
+def grad_norm(grads):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.grad_norm`."""
+    cdef tuple arrays = as_tuple(grads, "grads")
+    cdef Py_ssize_t i, n = len(arrays), count = 0
+    cdef ptrdiff_t blocks = 0, elements = 0
+    cdef int64_t work
+    cdef int kind = cnp.NPY_NOTYPE
+    cdef double norm = 0
+    cdef grad_norm_args a
+    cdef void *memory
+    for i in range(n):
+        if arrays[i] is not None:
+            check(arrays[i], kind, False, "grads", i)
+            check_dense(arrays[i], "grads", i)
+            kind = cnp.PyArray_TYPE(<cnp.ndarray>arrays[i])
+            blocks += (cnp.PyArray_SIZE(<cnp.ndarray>arrays[i]) + GRAD_NORM_BLOCK - 1) // GRAD_NORM_BLOCK
+    if blocks == 0:
+        return 0.0
+    memory = malloc(n * sizeof(void *) + (2 * n + 1) * sizeof(ptrdiff_t) + blocks * sizeof(double))
+    if memory == NULL:
+        raise MemoryError
+    a.squares = <double *>memory
+    a.grads = <void **>(a.squares + blocks)
+    cdef ptrdiff_t *sizes = <ptrdiff_t *>(a.grads + n)
+    cdef ptrdiff_t *offsets = sizes + n
+    offsets[0] = 0
+    for i in range(n):
+        if arrays[i] is not None and cnp.PyArray_SIZE(<cnp.ndarray>arrays[i]) > 0:
+            a.grads[count] = cnp.PyArray_DATA(<cnp.ndarray>arrays[i])
+            sizes[count] = cnp.PyArray_SIZE(<cnp.ndarray>arrays[i])
+            offsets[count + 1] = offsets[count] + (sizes[count] + GRAD_NORM_BLOCK - 1) // GRAD_NORM_BLOCK
+            elements += sizes[count]
+            count += 1
+    a.blocks.count, a.blocks.offsets, a.blocks.steps = count, offsets, NULL
+    a.sizes, a.norm = sizes, &norm
+    work = elements * <int64_t>GRAD_NORM_COST << (kind == cnp.NPY_DOUBLE)
+    if elements >= GIL_THRESHOLD:
+        with nogil:
+            run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
+    else:
+        run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
+    table.grad_norm_merge[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
+    free(memory)
+    return norm

@@ -1,0 +1,69 @@
+# Limiting the norm of rows.
+
+def max_norm(params, ema_params, *, max_norm, ema_decay):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.max_norm`."""
+    cdef tuple arrays = as_tuple(params, "params")
+    cdef tuple averages = None if ema_params is None else as_tuple(ema_params, "ema_params")
+    cdef Py_ssize_t i, n = len(arrays), count = 0, touched = 0
+    cdef ptrdiff_t elements = 0, rows, grain
+    cdef int64_t work
+    cdef int kind = cnp.NPY_NOTYPE
+    cdef kernel *task
+    cdef max_norm_args a
+    cdef cnp.ndarray param
+    a.max_norm = number(max_norm, "max_norm", 0, INFINITY)
+    if a.max_norm == 0:
+        raise ValueError(f"max_norm must be > 0, was {max_norm!r}")
+    a.ema_decay = number(ema_decay, "ema_decay", 0, 1, True)
+    if averages is not None and len(averages) != n:
+        raise ValueError(f"ema_params must have {n} arrays, as many as params, had {len(averages)}")
+    cdef void *memory = malloc(2 * n * sizeof(stretch) + (2 * n + 1) * sizeof(ptrdiff_t)
+                               + n * (2 * sizeof(void *) + sizeof(c_bool)))
+    if memory == NULL:
+        raise MemoryError
+    cdef stretch *stretches = <stretch *>memory
+    cdef ptrdiff_t *offsets = <ptrdiff_t *>(stretches + 2 * n)
+    cdef ptrdiff_t *lengths = offsets + n + 1
+    cdef void **data = <void **>(lengths + n)
+    cdef c_bool *limited = <c_bool *>(data + 2 * n)
+    a.params, a.ema_params = data, NULL if averages is None else data + n
+    offsets[0] = 0
+    try:
+        for i in range(n):
+            check(arrays[i], kind, True, "params", i)
+            param = arrays[i]
+            kind = cnp.PyArray_TYPE(param)
+            if not cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS):
+                check_c_order(param, place("params", i))
+            stretches[touched] = stretch_of(param, True, i)
+            touched += 1
+            if averages is not None:
+                check(averages[i], kind, True, "ema_params", i)
+                check_alike(averages[i], param, "ema_params", "params", i)
+                stretches[touched] = stretch_of(averages[i], True, i)
+                stretches[touched].list = 1
+                touched += 1
+            if cnp.PyArray_SIZE(param) == 0 or (cnp.PyArray_NDIM(param) < 2 and averages is None):
+                continue
+            limited[count] = cnp.PyArray_NDIM(param) >= 2
+            rows = cnp.PyArray_DIMS(param)[0] if limited[count] else 1
+            lengths[count] = cnp.PyArray_SIZE(param) // rows
+            offsets[count + 1] = offsets[count] + rows
+            a.params[count] = cnp.PyArray_DATA(param)
+            if averages is not None:
+                a.ema_params[count] = cnp.PyArray_DATA(<cnp.ndarray>averages[i])
+            elements += cnp.PyArray_SIZE(param)
+            count += 1
+        check_stretches(stretches, touched, ("params", "ema_params"))
+        a.rows.count, a.rows.offsets, a.rows.steps = count, offsets, NULL
+        a.lengths, a.limited = lengths, limited
+        task = table.max_norm[kind == cnp.NPY_DOUBLE]
+        work = elements * <int64_t>MAX_NORM_COST << (kind == cnp.NPY_DOUBLE)
+        grain = max(1, GRAIN * offsets[count] // max(1, elements))  # rows of the mean length
+        if elements >= GIL_THRESHOLD:
+            with nogil:
+                run(task, &a, offsets[count], grain, work)
+        else:
+            run(task, &a, offsets[count], grain, work)
+    finally:
+        free(memory)

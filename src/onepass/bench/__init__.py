@@ -1,1 +1,0 @@
-"""The benchmark harness behind `onepass bench`: cases, rivals in plain NumPy, measurement, report."""
