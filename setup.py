@@ -15,10 +15,14 @@ import sysconfig
 from pathlib import Path
 
 import numpy
+import setuptools
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
+
+if int(setuptools.__version__.split(".")[0]) < 77:  # older ones stumble over pyproject.toml
+    sys.exit(f"numfuse: building needs setuptools 77, found {setuptools.__version__}: pip install -U setuptools")
 
 X86_64 = {
     "baseline": [],

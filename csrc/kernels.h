@@ -119,8 +119,8 @@ typedef struct {
     bool channels_last; /* x is (samples, inner, channels), else (samples, channels, inner) */
 } channel_dropout_args;
 
-/* Sums over rows are taken of blocks of so many rows of lanes. */
-enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_LANES = 256 };
+/* Sums over rows are taken of blocks of so many rows of period. */
+enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_PERIOD = 256 };
 
 typedef struct {
     ptrdiff_t size, channels;
@@ -132,9 +132,9 @@ typedef struct {
     double p;
     uint64_t seed;
     uint32_t offset;
-    void *grad_bias; /* (channels) */
-    ptrdiff_t lanes; /* the smallest multiple of `channels` from BIAS_MIN_LANES on */
-    double *partial; /* (blocks, lanes) */
+    void *grad_bias;  /* (channels) */
+    ptrdiff_t period; /* the smallest multiple of `channels` from BIAS_MIN_PERIOD on */
+    double *partial;  /* (blocks, period) */
 } bias_relu_dropout_args;
 
 /* Elements in a block of a loss, which is one row where that is longer, and the most rows in one. */
@@ -158,14 +158,14 @@ typedef struct {
 enum { SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH };
 enum { ACTIVATION_PIECE = 512 };
 
-/* Rows of `lanes` elements, as in bias_relu_dropout_args; the last one may be short. */
+/* Rows of `period` elements, as in bias_relu_dropout_args; the last one may be short. */
 typedef struct {
-    ptrdiff_t size, lanes;
-    const void *x, *bias; /* (size), y in backward of sigmoid and tanh; (lanes), repeating itself, or NULL */
+    ptrdiff_t size, period;
+    const void *x, *bias; /* (size), y in backward of sigmoid and tanh; (period), repeating itself, or NULL */
     void *y;              /* (size) */
     const void *grad_y;
     void *grad_x;
-    double *partial; /* (blocks of BIAS_BLOCK_ROWS rows, lanes) */
+    double *partial; /* (blocks of BIAS_BLOCK_ROWS rows, period) */
     double alpha;
     int function;
 } activation_args;

@@ -18,6 +18,7 @@
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 #define TYPED(name) PASTE(name, real)
+#define TYPE(name) TYPED(name) /* the same for types, which clang-format must know */
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 

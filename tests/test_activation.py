@@ -234,7 +234,7 @@ def arguments(kernel, function="gelu", dtype=np.float32, shape=(6, 4), **changes
     vectors = np.random.default_rng(3).standard_normal((2, *shape[-1:])).astype(dtype)
     if kernel == "activation_forward":
         return {"x": a, "bias": vectors[0], "function": function, "alpha": 0.3, "out": out} | changes
-    return {"grad_y": a, "kept": b, "bias": vectors[0], "function": function, "alpha": 0.3, "grad_bias": vectors[1],
+    return {"grad_y": a, "saved": b, "bias": vectors[0], "function": function, "alpha": 0.3, "grad_bias": vectors[1],
             "out": out} | changes
 
 
@@ -253,7 +253,7 @@ def test_a_bias_is_added_and_its_gradient_summed(kernels, kernel, function, dtyp
     if kernel == "activation_forward":
         plain["x"] = given["x"] + given["bias"]
     elif function not in ("sigmoid", "tanh"):
-        plain["kept"] = given["kept"] + given["bias"]
+        plain["saved"] = given["saved"] + given["bias"]
     assert np.array_equal(result, getattr(kernels, kernel)(**plain))
     if kernel == "activation_backward":
         sums = np.empty_like(given["grad_bias"])
@@ -270,7 +270,7 @@ def test_a_bias_or_its_gradient_may_be_missing(kernels, kernel, function):
     kernels.activation_backward(**given | {"grad_bias": None})
     assert np.array_equal(given["out"], expected)
     if function not in ("sigmoid", "tanh"):
-        given["kept"] = given["kept"] + given["bias"]
+        given["saved"] = given["saved"] + given["bias"]
     kernels.activation_backward(**given | {"bias": None})
     assert np.array_equal(given["out"], expected) and np.array_equal(given["grad_bias"], expected_sum)
 
@@ -310,7 +310,7 @@ def assert_refused(kernel, arguments, error, words):
 
 @each_wrong_type
 @pytest.mark.parametrize("kernel, name", [(kernel, name) for kernel, names in {
-    "activation_forward": ("x", "bias", "out"), "activation_backward": ("grad_y", "kept", "bias", "grad_bias", "out"),
+    "activation_forward": ("x", "bias", "out"), "activation_backward": ("grad_y", "saved", "bias", "grad_bias", "out"),
 }.items() for name in names])
 def test_kernels_refuse_wrong_types(kernel, name, change):
     good = arguments(kernel)
@@ -328,7 +328,7 @@ def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel):
     for vector in NO_VECTORS[kernel]:
         assert_refused(kernel, good | {vector: good[vector][1:]}, ValueError, rf"^{vector} must have shape \(4,\)")
     if kernel == "activation_backward":
-        assert_refused(kernel, good | {"kept": good["kept"][1:]}, ValueError, "^kept must have the shape of grad_y")
+        assert_refused(kernel, good | {"saved": good["saved"][1:]}, ValueError, "^saved must have the shape of grad_y")
     turned = {name: value.T for name, value in good.items() if isinstance(value, np.ndarray) and value.ndim == 2}
     wide = {name: np.repeat(value.T, 2, axis=1)[:, ::2] for name, value in turned.items()}
     assert_refused(kernel, good | turned, ValueError, f"^{first} must be C-contiguous")

@@ -33,9 +33,9 @@ def no_budget(monkeypatch):
     native.set_num_threads(1)
     monkeypatch.setattr(command, "BUDGET", 0)
     monkeypatch.setattr(command, "QUICK_BUDGET", 0)
-    measure._verdict.cache_clear()
+    measure._examine.cache_clear()
     yield
-    measure._verdict.cache_clear()
+    measure._examine.cache_clear()
     native.set_num_threads(threads)
 
 

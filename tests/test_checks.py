@@ -40,7 +40,7 @@ def test_which_numbers_each_check_takes():
 
 def test_numbers_beyond_float64_are_infinite_bounds_and_metrics():
     assert (init.trunc_normal(np.ones(50), a=0, b=HUGE, rng=0) >= 0).all()
-    plateau = optim.schedules.ReduceOnPlateau(patience=0, factor=0.5)
+    plateau = optim.schedules.ReduceLROnPlateau(patience=0, factor=0.5)
     scheduler = optim.Scheduler(optim.SGD([np.ones(2)], lr=1.0), lr=plateau)
     scheduler.step(HUGE)
     assert scheduler.optimizer.param_groups[0]["lr"] == 0.5

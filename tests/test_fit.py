@@ -263,7 +263,7 @@ def test_early_stopping_restores_the_best_epoch(monitor, seed):
     history = fit(**arguments, epochs=100)
     values = [epoch.validation_score if monitor == "score" else -epoch.validation_loss for epoch in history]
     best = int(np.argmax(values))  # the first of equals
-    assert history.ended == "patience" and len(history) == best + 1 + 4
+    assert history.stop_reason == "patience" and len(history) == best + 1 + 4
     assert history.best == best + 1 and shown(net) == states[best] != states[-1]
 
 
@@ -299,7 +299,7 @@ def test_the_best_epoch_is_kept_once_and_with_averages_twice(tmp_path, ema_decay
 def test_small_improvements_do_not_count():
     *_, arguments = noisy(patience=3, min_delta=1e9)
     history = fit(**arguments, epochs=100)
-    assert (history.ended, history.best, len(history)) == ("patience", 1, 4)
+    assert (history.stop_reason, history.best, len(history)) == ("patience", 1, 4)
 
 
 def test_the_best_epoch_is_restored_when_all_are_done():
@@ -307,7 +307,7 @@ def test_the_best_epoch_is_restored_when_all_are_done():
     net, _, arguments = noisy(patience=1000, on_epoch=lambda epoch: states.append(shown(net)))
     history = fit(**arguments, epochs=12)
     best = int(np.argmin([epoch.validation_loss for epoch in history]))
-    assert history.ended == "" and len(history) == 12 and best < 11
+    assert history.stop_reason == "" and len(history) == 12 and best < 11
     assert history.best == best + 1 and shown(net) == states[best]
 
 
@@ -322,7 +322,7 @@ def test_a_validation_loss_of_nan_is_never_best():
     net, _, arguments = noisy(patience=2)
     arguments["validation"] = np.full((4, 5), np.nan, np.float32), np.array([0, 1, 0, 1])
     history = fit(**arguments, epochs=9)
-    assert (history.ended, history.best, len(history)) == ("patience", None, 2)
+    assert (history.stop_reason, history.best, len(history)) == ("patience", None, 2)
 
 
 @pytest.mark.parametrize("where", ["on_batch", "on_epoch"])
@@ -339,7 +339,7 @@ def test_callbacks_end_training(where, how):
 
     net, optimizer, arguments = noisy(patience=1000, **{where: callback})
     history = fit(**arguments, epochs=9)
-    assert history.ended == ("callback" if how == "true" else "interrupt")
+    assert history.stop_reason == ("callback" if how == "true" else "interrupt")
     assert calls[-1] == ((3, 2) if where == "on_batch" else (3, 3))
     assert [epoch.number for epoch in history] == ([1, 2] if where == "on_batch" else [1, 2, 3])
     assert history.best in (1, 2, 3) and optimizer.param_groups[0]["lr"] == 0.02
@@ -384,7 +384,7 @@ def test_named_schedules():
 
 def test_a_scheduler_steps_with_the_optimizer_or_once_an_epoch():
     def halved(optimizer):
-        return optim.Scheduler(optimizer, lr=schedules.Exponential(gamma=0.5))
+        return optim.Scheduler(optimizer, lr=schedules.ExponentialLR(gamma=0.5))
 
     assert rates(halved) == ([0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625], 0.0078125)
     assert rates(halved, schedule_every="epoch") == ([0.5, 0.5, 0.25, 0.25, 0.125, 0.125], 0.0625)
@@ -401,22 +401,22 @@ def test_a_scheduler_may_go_by_the_loss(validation):
 
     net = nn.Sequential(nn.Linear(3, 2, rng=0))
     optimizer = optim.SGD(net.parameters(), lr=1e-3)
-    scheduler = Watching(optimizer, lr=schedules.ReduceOnPlateau(patience=0))
+    scheduler = Watching(optimizer, lr=schedules.ReduceLROnPlateau(patience=0))
     history = fit(net, nn.CrossEntropyLoss(), optimizer, *labels(), epochs=4, batch_size=8, rng=0,
                   validation=validation, schedule=scheduler, schedule_every="epoch")
     assert metrics == [epoch.validation_loss if validation else epoch.loss for epoch in history]
 
 
-STEP, PLATEAU = schedules.Step(3), schedules.ReduceOnPlateau()
+STEP, PLATEAU = schedules.StepLR(3), schedules.ReduceLROnPlateau()
 
 
 @pytest.mark.parametrize("schedule, every, error, fault", [
-    (lambda optimizer: STEP, "step", TypeError, r"schedule must be linear, .* or a Scheduler, was Step\("),
+    (lambda optimizer: STEP, "step", TypeError, r"schedule must be linear, .* or a Scheduler, was StepLR\("),
     (lambda optimizer: None, "step", TypeError, "schedule must be linear, .* or a Scheduler, was None"),
     (lambda optimizer: ["linear"], "step", TypeError, "schedule must be linear"),
     (lambda optimizer: optim.Scheduler(optim.SGD([np.ones(2)]), lr=STEP), "step", ValueError, "another's"),
     (lambda optimizer: optim.Scheduler(optimizer, lr=PLATEAU), "step", ValueError, 'schedule_every must be "epoch"'),
-    (lambda optimizer: optim.Scheduler(optimizer, lr=schedules.Sequential([STEP, schedules.Product([PLATEAU])], [1])),
+    (lambda optimizer: optim.Scheduler(optimizer, lr=schedules.SequentialLR([STEP, schedules.ChainedScheduler([PLATEAU])], [1])),
      "step", ValueError, 'must be "epoch" for a Scheduler that needs a metric'),
     (lambda optimizer: "cosine", "epoch", ValueError, "schedule_every must be \"step\" for schedule 'cosine', was"),
 ])
@@ -530,7 +530,7 @@ def test_no_epochs():
     net, optimizer, arguments = noisy(patience=3)
     before = shown(net)
     history = fit(**arguments, epochs=0)
-    assert history == [] and history.ended == "" and history.best is None
+    assert history == [] and history.stop_reason == "" and history.best is None
     assert shown(net) == before and optimizer.param_groups[0]["lr"] == 0.02
 
 

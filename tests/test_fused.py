@@ -30,14 +30,14 @@ class Scale(nn.Module):
 
     def __init__(self, dtype):
         self.weight = np.full(1, 2, dtype)
-        self.own_gradients()
+        self.init_gradients()
 
     def forward(self, x):
-        self.keep(x)
+        self.save_for_backward(x)
         return x * self.weight
 
     def backward(self, grad_y, accumulate=False):
-        gradient = (grad_y * self.kept()).sum(dtype=np.float64)
+        gradient = (grad_y * self.saved()).sum(dtype=np.float64)
         self.grad_weight[...] = gradient + self.grad_weight if accumulate else gradient
         return grad_y * self.weight
 

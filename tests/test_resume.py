@@ -27,9 +27,9 @@ SCHEDULERS = {
     "linear": lambda optimizer: {},
     "cosine": lambda optimizer: {"schedule": "cosine"},
     "steps": lambda optimizer: {"schedule": optim.Scheduler(
-        optimizer, lr=schedules.Sequential([schedules.Linear(0.1, total_iters=5), schedules.Step(7)], [5]))},
+        optimizer, lr=schedules.SequentialLR([schedules.LinearLR(0.1, total_iters=5), schedules.StepLR(7)], [5]))},
     "plateau": lambda optimizer: {"schedule": optim.Scheduler(
-        optimizer, lr=schedules.ReduceOnPlateau(factor=0.5, patience=0)), "schedule_every": "epoch"},
+        optimizer, lr=schedules.ReduceLROnPlateau(factor=0.5, patience=0)), "schedule_every": "epoch"},
 }
 
 
@@ -54,7 +54,7 @@ def shown(net, optimizer, history):
     """All that was trained and recorded, to the last digit; no times."""
     with np.printoptions(floatmode="unique", threshold=10**6):
         epochs = [{**asdict(epoch), "seconds": 0} for epoch in history]
-        return f"{net.state_dict()}\n{optimizer.state_dict()}\n{epochs}\n{history.ended} {history.best}"
+        return f"{net.state_dict()}\n{optimizer.state_dict()}\n{epochs}\n{history.stop_reason} {history.best}"
 
 
 def cut(epoch):
@@ -68,7 +68,7 @@ def check(path, make="adam", schedule="linear", **options):
     whole = shown(net, optimizer, run())
     *_, run = training(make, schedule, **options)
     history = run(checkpoint=path, on_batch=cut)
-    assert history.ended == "interrupt" and len(history) == 3
+    assert history.stop_reason == "interrupt" and len(history) == 3
     net, optimizer, run = training(make, schedule, seed=1, **options)
     assert shown(net, optimizer, run(checkpoint=path, resume=True)) == whole
 
@@ -120,7 +120,7 @@ def test_what_has_ended_stays_so(tmp_path):
     for name, options in (("all", {}), ("patience", {"validation": 0.3, "patience": 1, "min_delta": 1e9})):
         net, optimizer, run = training(**options)
         history = run(checkpoint=tmp_path / f"{name}.npz")
-        assert history.ended == ("patience" if options else "")
+        assert history.stop_reason == ("patience" if options else "")
         whole = shown(net, optimizer, history)
 
         def fail(epoch):
@@ -240,7 +240,7 @@ def test_an_early_end_is_in_the_file_whenever_it_comes(tmp_path, options):
     net, optimizer, run = training(**options)
     stop = (lambda epoch: False) if options else (lambda epoch: epoch.number == 3)
     history = run(checkpoint=tmp_path / "c.npz", checkpoint_every=100, on_epoch=stop)
-    assert (len(history), history.ended) == (3, "patience" if options else "callback")
+    assert (len(history), history.stop_reason) == (3, "patience" if options else "callback")
     assert str(load_checkpoint(tmp_path / "c.npz")["history"]) == str([asdict(epoch) for epoch in history])
 
 

@@ -272,7 +272,7 @@ class Pair(nn.Sequential):
     def __init__(self, *layers):
         super().__init__(*layers)
         self.scale = np.ones(1)
-        self.own_gradients()
+        self.init_gradients()
 
 
 def test_a_container_may_have_parameters():

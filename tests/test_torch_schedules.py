@@ -17,29 +17,29 @@ RATES = [0.1, 0.02]
 TOLERANCE = 4 * 8 * STEPS * np.finfo(np.float64).eps
 
 CASES = [
-    ("Constant", {}),
-    ("Constant", {"factor": 0.5, "total_iters": 150}),
-    ("Constant", {"factor": 0.25, "total_iters": 1}),
-    ("Step", {"step_size": 1}),
-    ("Step", {"step_size": 30}),
-    ("Step", {"step_size": 7, "gamma": 0.9}),
-    ("Step", {"step_size": 500, "gamma": 0.5}),
-    ("MultiStep", {"milestones": [5, 6, 60, 199]}),
-    ("MultiStep", {"milestones": [1, 100], "gamma": 0.5}),
-    ("MultiStep", {"milestones": []}),
-    ("Exponential", {"gamma": 0.97}),
-    ("Exponential", {"gamma": 1.0}),
-    ("Exponential", {"gamma": 1.01}),
-    ("Polynomial", {}),
-    ("Polynomial", {"total_iters": 130, "power": 2.0}),
-    ("Polynomial", {"total_iters": 250, "power": 0.5}),
-    ("Linear", {}),
-    ("Linear", {"start_factor": 0.001, "total_iters": 20}),
-    ("Linear", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 200}),
-    ("CosineAnnealing", {"T_max": 200}),
-    ("CosineAnnealing", {"T_max": 199, "eta_min": 0.01}),
-    ("CosineAnnealing", {"T_max": 30, "eta_min": 0.001}),
-    ("CosineAnnealing", {"T_max": 1}),
+    ("ConstantLR", {}),
+    ("ConstantLR", {"factor": 0.5, "total_iters": 150}),
+    ("ConstantLR", {"factor": 0.25, "total_iters": 1}),
+    ("StepLR", {"step_size": 1}),
+    ("StepLR", {"step_size": 30}),
+    ("StepLR", {"step_size": 7, "gamma": 0.9}),
+    ("StepLR", {"step_size": 500, "gamma": 0.5}),
+    ("MultiStepLR", {"milestones": [5, 6, 60, 199]}),
+    ("MultiStepLR", {"milestones": [1, 100], "gamma": 0.5}),
+    ("MultiStepLR", {"milestones": []}),
+    ("ExponentialLR", {"gamma": 0.97}),
+    ("ExponentialLR", {"gamma": 1.0}),
+    ("ExponentialLR", {"gamma": 1.01}),
+    ("PolynomialLR", {}),
+    ("PolynomialLR", {"total_iters": 130, "power": 2.0}),
+    ("PolynomialLR", {"total_iters": 250, "power": 0.5}),
+    ("LinearLR", {}),
+    ("LinearLR", {"start_factor": 0.001, "total_iters": 20}),
+    ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 200}),
+    ("CosineAnnealingLR", {"T_max": 200}),
+    ("CosineAnnealingLR", {"T_max": 199, "eta_min": 0.01}),
+    ("CosineAnnealingLR", {"T_max": 30, "eta_min": 0.001}),
+    ("CosineAnnealingLR", {"T_max": 1}),
     ("CosineAnnealingWarmRestarts", {"T_0": 10}),
     ("CosineAnnealingWarmRestarts", {"T_0": 7, "T_mult": 2, "eta_min": 0.001}),
     ("CosineAnnealingWarmRestarts", {"T_0": 1, "T_mult": 3}),
@@ -90,7 +90,7 @@ def test_lambda():
     optimizer, peer = pair(sgd)
     functions = [lambda step: 1 / (1 + step), lambda step: 0.9**step]
     peer_scheduler = torch.optim.lr_scheduler.LambdaLR(peer, functions)
-    scheduler = optim.Scheduler(optimizer, lr=[schedules.Lambda(function) for function in functions])
+    scheduler = optim.Scheduler(optimizer, lr=[schedules.LambdaLR(function) for function in functions])
     compare(optimizer, scheduler, peer, peer_scheduler)
 
 
@@ -114,7 +114,7 @@ def test_one_cycle_with_momentum_or_beta1(options, name):
     rates = {key: value for key, value in options.items() if not key.endswith("momentum")}
     momentum = schedules.OneCycleMomentum(STEPS, **momenta)
     cycled = {"momentum": momentum} if name == "SGD" else {"betas": (momentum, None)}
-    scheduler = optim.Scheduler(optimizer, lr=schedules.OneCycle(None, STEPS, **rates), **cycled)
+    scheduler = optim.Scheduler(optimizer, lr=schedules.OneCycleLR(None, STEPS, **rates), **cycled)
 
     def read_momentum(group):
         return group["momentum"] if name == "SGD" else group["betas"][0]
@@ -126,7 +126,7 @@ def test_one_cycle_with_momentum_or_beta1(options, name):
 
     optimizer, peer = pair(make)
     peer_scheduler = torch.optim.lr_scheduler.OneCycleLR(peer, max_lr=0.3, total_steps=STEPS, **options)
-    scheduler = optim.Scheduler(optimizer, lr=schedules.OneCycle(0.3, STEPS, **rates), **cycled)
+    scheduler = optim.Scheduler(optimizer, lr=schedules.OneCycleLR(0.3, STEPS, **rates), **cycled)
     both = [optimizer, scheduler, peer, peer_scheduler]
     compare(*both, steps=STEPS // 2, read=read_momentum)
     compare(*both, steps=STEPS // 2)
@@ -147,18 +147,18 @@ def test_reduce_on_plateau(options, sign):
     metrics[20], metrics[40:44] = math.nan, [math.inf, -1e300, 0, 0]
     optimizer, peer = pair(sgd)
     peer_scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(peer, **options)
-    scheduler = optim.Scheduler(optimizer, lr=schedules.ReduceOnPlateau(**options))
+    scheduler = optim.Scheduler(optimizer, lr=schedules.ReduceLROnPlateau(**options))
     seen = compare(optimizer, scheduler, peer, peer_scheduler, metrics=metrics)
     assert len(set(seen)) > 2
 
 
 PARTS = [
-    [("Linear", {"start_factor": 0.1, "total_iters": 20}), ("CosineAnnealing", {"T_max": 180})],
-    [("Constant", {"factor": 0.1, "total_iters": 20}), ("Exponential", {"gamma": 0.98})],
-    [("Linear", {"start_factor": 0.1, "total_iters": 10}), ("Step", {"step_size": 11, "gamma": 0.5}),
-     ("Polynomial", {"total_iters": 50})],
-    [("Exponential", {"gamma": 0.9}), ("CosineAnnealingWarmRestarts", {"T_0": 13, "T_mult": 2}),
-     ("MultiStep", {"milestones": [10, 20]})],
+    [("LinearLR", {"start_factor": 0.1, "total_iters": 20}), ("CosineAnnealingLR", {"T_max": 180})],
+    [("ConstantLR", {"factor": 0.1, "total_iters": 20}), ("ExponentialLR", {"gamma": 0.98})],
+    [("LinearLR", {"start_factor": 0.1, "total_iters": 10}), ("StepLR", {"step_size": 11, "gamma": 0.5}),
+     ("PolynomialLR", {"total_iters": 50})],
+    [("ExponentialLR", {"gamma": 0.9}), ("CosineAnnealingWarmRestarts", {"T_0": 13, "T_mult": 2}),
+     ("MultiStepLR", {"milestones": [10, 20]})],
 ]
 
 
@@ -169,11 +169,11 @@ def test_sequential(parts):
     peers = [peer_schedule(name, peer, options) for name, options in parts]
     peer_scheduler = torch.optim.lr_scheduler.SequentialLR(peer, peers, milestones)
     mine = [getattr(schedules, name)(**options) for name, options in parts]
-    scheduler = optim.Scheduler(optimizer, lr=schedules.Sequential(mine, milestones))
+    scheduler = optim.Scheduler(optimizer, lr=schedules.SequentialLR(mine, milestones))
     compare(optimizer, scheduler, peer, peer_scheduler)
 
 
-@pytest.mark.parametrize("parts", [*PARTS[:3], [("CosineAnnealing", {"T_max": 200}), *PARTS[1], *PARTS[2]]], ids=str)
+@pytest.mark.parametrize("parts", [*PARTS[:3], [("CosineAnnealingLR", {"T_max": 200}), *PARTS[1], *PARTS[2]]], ids=str)
 def test_product(parts):
     """Cosines in the first half only: where PyTorch's goes up again, it adds, whatever other factors there are."""
     optimizer, peer = pair(sgd)
@@ -181,5 +181,5 @@ def test_product(parts):
         [peer_schedule(name, peer, options) for name, options in parts], peer
     )
     mine = [getattr(schedules, name)(**options) for name, options in parts]
-    scheduler = optim.Scheduler(optimizer, lr=schedules.Product(mine))
+    scheduler = optim.Scheduler(optimizer, lr=schedules.ChainedScheduler(mine))
     compare(optimizer, scheduler, peer, peer_scheduler)

@@ -27,7 +27,7 @@ HOT = {
     "regularize_params", "averaged", "clipped", "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_row", "exp_columns", "row_max",
-    "column_max", "sum", "cross_entropy_blocks", "even_logits", "even_columns", "weigh_rows", "weigh_grad", "row_weights",
+    "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
     "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
     "softmax_gradient_columns", "dot",
@@ -35,7 +35,7 @@ HOT = {
 # Of these, what has loops of constant length only, which leave no rest.
 WHOLE = {"forward_word"}
 ARITHMETIC = re.compile(r"v?(?:add|sub|mul|div|sqrt|min|max)([ps])[sd]")
-DEFINITION = re.compile(r"(?:static|INLINE)\b.*?(?:TYPED\((\w+)\)|\b(?!TYPED\b)(\w+))\(")
+DEFINITION = re.compile(r"(?:static|INLINE)\b.*?(?:TYPED\((\w+)\)|\b(?!TYPED?\b)(\w+))\(")
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or not all(map(shutil.which, ["gcc", "objdump"])) or not (ROOT / "csrc").is_dir(),

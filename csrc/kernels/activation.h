@@ -3,7 +3,7 @@
  *   grad_x = grad_y f'(x + bias)    grad_bias = sum of grad_x over the rows
  *
  * f' is computed from y for sigmoid and tanh, else from x, so that the caller keeps one of the two. x, y, grad_y,
- * grad_x (rows, channels), bias and grad_bias (channels) or NULL. Elements are taken by rows of `lanes`, a multiple of
+ * grad_x (rows, channels), bias and grad_bias (channels) or NULL. Elements are taken by rows of `period`, a multiple of
  * the channels, as in bias_relu_dropout.h, and their sums are taken as there. Bytes per element in float32: forward 8,
  * backward 12. */
 #ifndef NUMFUSE_ACTIVATION_H
@@ -122,8 +122,8 @@ static void TYPED(differentiate_any)(const real *x, const real *grad_y, real *gr
 /* sum = x + bias, of as many elements from i on as lie in one row and stay in cache; returns their number. */
 INLINE ptrdiff_t TYPED(add_bias)(const activation_args *a, ptrdiff_t i, ptrdiff_t end, real *sum)
 {
-    ptrdiff_t lane = i % a->lanes, n = a->lanes - lane < end - i ? a->lanes - lane : end - i;
-    const real *x = (const real *)a->x + i, *bias = (const real *)a->bias + lane;
+    ptrdiff_t column = i % a->period, n = a->period - column < end - i ? a->period - column : end - i;
+    const real *x = (const real *)a->x + i, *bias = (const real *)a->bias + column;
     n = n < ACTIVATION_PIECE ? n : ACTIVATION_PIECE;
 #pragma omp simd
     for (ptrdiff_t j = 0; j < n; j++)
@@ -159,15 +159,16 @@ static void TYPED(activation_backward)(const void *args, ptrdiff_t begin, ptrdif
     }
 }
 
-/* By blocks of BIAS_BLOCK_ROWS rows: grad_x, and partial[block] = sums of the block's elements that share a lane. */
+/* By blocks of BIAS_BLOCK_ROWS rows: grad_x, and partial[block] = sums of the block's elements that share a column. */
 static void TYPED(activation_row_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const activation_args *a = args;
-    ptrdiff_t lanes = a->lanes, block = BIAS_BLOCK_ROWS * lanes, last = end * block < a->size ? end * block : a->size;
-    memset(a->partial + begin * lanes, 0, (size_t)((end - begin) * lanes) * sizeof *a->partial);
-    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * lanes) {
-        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * lanes ? last - i : BIAS_ROWS_AT_ONCE * lanes;
+    ptrdiff_t period = a->period, block = BIAS_BLOCK_ROWS * period,
+              last = end * block < a->size ? end * block : a->size;
+    memset(a->partial + begin * period, 0, (size_t)((end - begin) * period) * sizeof *a->partial);
+    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
+        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
         TYPED(activation_backward)(args, i, i + n);
-        TYPED(add_lanes)(a->partial + i / block * lanes, (const real *)a->grad_x + i, lanes, n);
+        TYPED(add_periods)(a->partial + i / block * period, (const real *)a->grad_x + i, period, n);
     }
 }

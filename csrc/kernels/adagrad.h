@@ -8,9 +8,9 @@
  * Bytes per element in float32: 20. */
 
 INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real *restrict s, ptrdiff_t n,
-                                 TYPED(regularizer) r, TYPED(scale) lr, real eps)
+                                 TYPE(regularizer) r, TYPE(scale) lr, real eps)
 {
-    TYPED(scale) one = TYPED(make_square_scale)(1);
+    TYPE(scale) one = TYPED(make_square_scale)(1);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = r.grad_scale * g[i];
@@ -28,7 +28,7 @@ static void TYPED(adagrad_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
     real buffer[REGULARIZE_BLOCK];
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         double lr = a->step.lr / (1 + (double)(t->steps[i] - 1) * a->lr_decay);
-        TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, lr);
+        TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, lr);
         tensor_part part = part_of_tensor(t, i, begin, end), block;
         for (ptrdiff_t done = 0; done < part.size; done += block.size) {
             block = TYPED(block_of)(part, done, r);

@@ -10,13 +10,13 @@
  * Bytes per element in float32: 28, AMSGrad 36. */
 
 typedef struct {
-    TYPED(scale) gain, square_gain, step_size;
+    TYPE(scale) gain, square_gain, step_size;
     real beta1, beta2, eps, root_scale;
-} TYPED(adam_scalars);
+} TYPE(adam_scalars);
 
 INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                                real *restrict w, ptrdiff_t n, TYPED(regularizer) r, TYPED(adam_scalars) s,
-                                bool amsgrad, bool decays, bool plain)
+                                real *restrict w, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s, bool amsgrad,
+                                bool decays, bool plain)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -32,7 +32,7 @@ INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, 
 }
 
 INLINE void TYPED(adam_update)(real *restrict p, const real *restrict m, const real *restrict v, ptrdiff_t n,
-                               TYPED(regularizer) r, TYPED(adam_scalars) s)
+                               TYPE(regularizer) r, TYPE(adam_scalars) s)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -44,13 +44,13 @@ INLINE void TYPED(adam_update)(real *restrict p, const real *restrict m, const r
 /* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are: those that
  * parameters wait for before they are regularised are of the block before. */
 INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, real *restrict e, ptrdiff_t n, TYPED(regularizer) r,
-                              TYPED(adam_scalars) s, bool amsgrad, bool decays, bool plain)
+                              real *restrict w, real *restrict e, ptrdiff_t n, TYPE(regularizer) r,
+                              TYPE(adam_scalars) s, bool amsgrad, bool decays, bool plain)
 {
     enum { BLOCK = 32 };
     /* Clipping alone is done where the gradient is read. */
     bool penalized = r.decays || r.l1 > 0;
-    TYPED(regularizer) rest = penalized ? TYPED(rest_of)(r) : r;
+    TYPE(regularizer) rest = penalized ? TYPED(rest_of)(r) : r;
     real buffer[BLOCK];
     ptrdiff_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
@@ -73,8 +73,8 @@ static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const adam_args *a = args;
     const tensors *t = &a->step.tensors;
-    TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
-    TYPED(adam_scalars) s = {
+    TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
+    TYPE(adam_scalars) s = {
         .gain = TYPED(make_scale)(1 - a->beta1),
         .square_gain = TYPED(make_square_scale)(1 - a->beta2),
         .beta1 = (real)a->beta1,

@@ -10,23 +10,23 @@
 /* Number, mean, and sum of squared deviations from it, of a set of values. */
 typedef struct {
     double count, mean, squares;
-} TYPED(moments);
+} TYPE(moments);
 
 /* The moments of two sets together (Chan, Golub and LeVeque 1979). */
-INLINE TYPED(moments) TYPED(merge)(TYPED(moments) a, TYPED(moments) b)
+INLINE TYPE(moments) TYPED(merge)(TYPE(moments) a, TYPE(moments) b)
 {
     double count = a.count + b.count, share = b.count / count, delta = b.mean - a.mean;
     /* Where a mean is infinite the difference would make it NaN. */
     double mean = delta - delta == 0 ? a.mean + delta * share : a.mean + b.mean;
-    return (TYPED(moments)){count, mean, a.squares + b.squares + delta * delta * (a.count * share)};
+    return (TYPE(moments)){count, mean, a.squares + b.squares + delta * delta * (a.count * share)};
 }
 
 /* The moments of `count` values of which the sums of (x - shift) and (x - shift)^2 are known. */
-INLINE TYPED(moments) TYPED(moments_around)(double shift, double count, double sum, double squares)
+INLINE TYPE(moments) TYPED(moments_around)(double shift, double count, double sum, double squares)
 {
     double delta = sum / count;
     squares -= sum * delta;
-    return (TYPED(moments)){count, shift + delta, squares < 0 ? 0 : squares};
+    return (TYPE(moments)){count, shift + delta, squares < 0 ? 0 : squares};
 }
 
 /* A value to sum around; not an infinite one, which would turn an infinite mean into NaN. */
@@ -38,13 +38,13 @@ INLINE double TYPED(shift_of)(real x)
 /* What one channel's values go through: y = ((x - high) - low) * scale + bias. */
 typedef struct {
     real high, low, scale, bias;
-} TYPED(affine);
+} TYPE(affine);
 
-INLINE TYPED(affine) TYPED(make_affine)(const batch_norm_args *a, ptrdiff_t channel, double mean, double rstd)
+INLINE TYPE(affine) TYPED(make_affine)(const batch_norm_args *a, ptrdiff_t channel, double mean, double rstd)
 {
     const real *weight = a->weight, *bias = a->bias;
     real high = (real)mean;
-    return (TYPED(affine)){
+    return (TYPE(affine)){
         high,
         (real)(mean - high),
         (real)(weight ? rstd * (double)weight[channel] : rstd),
@@ -53,7 +53,7 @@ INLINE TYPED(affine) TYPED(make_affine)(const batch_norm_args *a, ptrdiff_t chan
 }
 
 /* Stores one channel's statistics and updates the running ones. No value at all leaves those alone. */
-INLINE TYPED(affine) TYPED(finish_moments)(const batch_norm_args *a, ptrdiff_t channel, TYPED(moments) s)
+INLINE TYPE(affine) TYPED(finish_moments)(const batch_norm_args *a, ptrdiff_t channel, TYPE(moments) s)
 {
     real *running_mean = a->running_mean, *running_var = a->running_var;
     double var = s.count > 0 ? s.squares / s.count : 0;
@@ -68,10 +68,10 @@ INLINE TYPED(affine) TYPED(finish_moments)(const batch_norm_args *a, ptrdiff_t c
     return TYPED(make_affine)(a, channel, s.mean, rstd);
 }
 
-INLINE TYPED(affine) TYPED(inference_affine)(const batch_norm_args *a, ptrdiff_t channel)
+INLINE TYPE(affine) TYPED(inference_affine)(const batch_norm_args *a, ptrdiff_t channel)
 {
     const real *mean = a->running_mean, *var = a->running_var;
-    TYPED(affine) c = TYPED(make_affine)(a, channel, (double)mean[channel], 1 / sqrt((double)var[channel] + a->eps));
+    TYPE(affine) c = TYPED(make_affine)(a, channel, (double)mean[channel], 1 / sqrt((double)var[channel] + a->eps));
     c.low = 0; /* the mean has no more digits, and an infinite one would leave NaN */
     return c;
 }
@@ -79,10 +79,10 @@ INLINE TYPED(affine) TYPED(inference_affine)(const batch_norm_args *a, ptrdiff_t
 /* What one channel's gradient goes through: grad_x = ((g - average) - ((x - high) - low) * slope) * scale. */
 typedef struct {
     real high, low, average, slope, scale;
-} TYPED(gradient);
+} TYPE(gradient);
 
 /* From the channel's sums of g and of g * (x - mean). */
-INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t channel, double sum, double product)
+INLINE TYPE(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t channel, double sum, double product)
 {
     real *grad_weight = a->grad_weight, *grad_bias = a->grad_bias;
     double rstd = a->rstd[channel], count = (double)(a->outer * a->inner);
@@ -90,9 +90,9 @@ INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t ch
         grad_weight[channel] = (real)(product * rstd);
     if (grad_bias)
         grad_bias[channel] = (real)sum;
-    TYPED(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], rstd);
+    TYPE(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], rstd);
     bool through = a->training && count > 0;
-    return (TYPED(gradient)){
+    return (TYPE(gradient)){
         forward.high,
         forward.low,
         through ? (real)(sum / count) : 0,
@@ -105,7 +105,7 @@ INLINE TYPED(gradient) TYPED(finish_sums)(const batch_norm_args *a, ptrdiff_t ch
 enum { TYPED(TILE) = 256 };
 
 /* Whether a result is written around the cache: not in place, where its lines are there already. */
-INLINE bool TYPED(goes_around)(const batch_norm_args *a, view from, view to)
+INLINE bool TYPED(use_nontemporal)(const batch_norm_args *a, view from, view to)
 {
     return (size_t)(a->outer * a->channels * a->inner) * sizeof(real) >= NONTEMPORAL_RESULT && from.data != to.data;
 }

@@ -57,7 +57,7 @@ INLINE void TYPED(add_run_moments)(const real *x, ptrdiff_t stride, ptrdiff_t n,
                                    double *restrict squares)
 {
     const int lanes = LANES;
-    for (; n >= TYPED(GROUP) *lanes; n -= TYPED(GROUP) *lanes, x += TYPED(GROUP) *lanes * stride)
+    for (; n >= TYPED(GROUP) * lanes; n -= TYPED(GROUP) * lanes, x += TYPED(GROUP) * lanes * stride)
         TYPED(add_moments)(x, stride, lanes, TYPED(GROUP), shift, sum, squares);
     for (; n >= lanes; n -= lanes, x += lanes * stride)
         TYPED(add_moments)(x, stride, lanes, 1, shift, sum, squares);
@@ -68,7 +68,7 @@ INLINE void TYPED(add_run_moments)(const real *x, ptrdiff_t stride, ptrdiff_t n,
 
 /* sum += g, product += g * (x - mean), in `lanes` lanes, each of `group` values */
 INLINE void TYPED(add_products)(const real *x, ptrdiff_t x_stride, const real *g, ptrdiff_t g_stride, int lanes,
-                                int group, TYPED(affine) c, double *restrict sum, double *restrict product)
+                                int group, TYPE(affine) c, double *restrict sum, double *restrict product)
 {
     for (int l = 0; l < lanes; l++) {
         real s = 0, q = 0;
@@ -84,9 +84,9 @@ INLINE void TYPED(add_products)(const real *x, ptrdiff_t x_stride, const real *g
 }
 
 INLINE void TYPED(add_run_products)(const real *x, ptrdiff_t x_stride, const real *g, ptrdiff_t g_stride, ptrdiff_t n,
-                                    TYPED(affine) c, double *restrict sum, double *restrict product)
+                                    TYPE(affine) c, double *restrict sum, double *restrict product)
 {
-    const int lanes = LANES, many = TYPED(GROUP) *lanes;
+    const int lanes = LANES, many = TYPED(GROUP) * lanes;
     for (; n >= many; n -= many, x += many * x_stride, g += many * g_stride)
         TYPED(add_products)(x, x_stride, g, g_stride, lanes, TYPED(GROUP), c, sum, product);
     for (; n >= lanes; n -= lanes, x += lanes * x_stride, g += lanes * g_stride)
@@ -106,9 +106,9 @@ INLINE real TYPED(shift_of_run)(const real *x, ptrdiff_t stride, ptrdiff_t n)
     return (real)TYPED(shift_of)((real)(sum / (double)n));
 }
 
-INLINE TYPED(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t channel, ptrdiff_t stride)
+INLINE TYPE(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t channel, ptrdiff_t stride)
 {
-    TYPED(moments) total = {0, 0, 0};
+    TYPE(moments) total = {0, 0, 0};
     ptrdiff_t values = a->outer * a->inner;
     for (ptrdiff_t done = 0, o = 0, i = 0, count; done < values; done += count) {
         double sum[LANES] = {0}, squares[LANES] = {0};
@@ -125,14 +125,14 @@ INLINE TYPED(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t
             i = i + run < a->inner ? i + run : 0;
             o += i == 0;
         }
-        TYPED(moments) block = TYPED(moments_around)((double)shift, (double)count, sum_lanes(sum), sum_lanes(squares));
+        TYPE(moments) block = TYPED(moments_around)((double)shift, (double)count, sum_lanes(sum), sum_lanes(squares));
         total = total.count > 0 ? TYPED(merge)(total, block) : block;
     }
     return total;
 }
 
 INLINE void TYPED(normalize_run)(const real *x, ptrdiff_t x_stride, real *y, ptrdiff_t y_stride, ptrdiff_t n,
-                                 TYPED(affine) c, bool bias)
+                                 TYPE(affine) c, bool bias)
 {
     if (bias) {
 #pragma omp simd
@@ -145,10 +145,10 @@ INLINE void TYPED(normalize_run)(const real *x, ptrdiff_t x_stride, real *y, ptr
     }
 }
 
-INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel, TYPED(affine) c, ptrdiff_t x_stride,
+INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel, TYPE(affine) c, ptrdiff_t x_stride,
                                      ptrdiff_t y_stride)
 {
-    bool around = y_stride == 1 && TYPED(goes_around)(a, a->x, a->y), more = a->relu || a->mask;
+    bool around = y_stride == 1 && TYPED(use_nontemporal)(a, a->x, a->y), more = a->relu || a->mask;
     for (ptrdiff_t o = 0; o < a->outer; o++) {
         const real *x = TYPED(at)(a->x, o, channel);
         real *y = (real *)TYPED(at)(a->y, o, channel), tile[TYPED(TILE)];
@@ -162,7 +162,7 @@ INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel
             real *target = around ? tile : y + i;
             n = a->inner - i < TYPED(TILE) ? a->inner - i : TYPED(TILE);
             TYPED(normalize_run)(x + i * x_stride, x_stride, target, 1, n, c, a->bias != NULL);
-            TYPED(finish)(a, target, (o * a->channels + channel) * a->inner + i, n);
+            TYPED(relu_dropout_tile_forward)(a, target, (o * a->channels + channel) * a->inner + i, n);
             if (around)
                 copy_nontemporal(y + i, tile, (size_t)n * sizeof(real));
         }
@@ -172,7 +172,7 @@ INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel
 }
 
 INLINE void TYPED(gradient_run)(const real *x, ptrdiff_t x_stride, const real *g, ptrdiff_t g_stride, real *y,
-                                ptrdiff_t y_stride, ptrdiff_t n, TYPED(gradient) c, bool training)
+                                ptrdiff_t y_stride, ptrdiff_t n, TYPE(gradient) c, bool training)
 {
     if (!training) {
 #pragma omp simd
@@ -191,7 +191,7 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
                                     ptrdiff_t y_stride)
 {
     ptrdiff_t values = a->outer * a->inner;
-    TYPED(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], a->rstd[channel]);
+    TYPE(affine) forward = TYPED(make_affine)(a, channel, a->mean[channel], a->rstd[channel]);
     double sum = 0, product = 0;
     for (ptrdiff_t done = 0, o = 0, i = 0, count; done < values; done += count) {
         double sums[LANES] = {0}, products[LANES] = {0};
@@ -208,7 +208,8 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
             for (ptrdiff_t k = 0, n; k < run; k += n) {
                 n = a->mask && run - k > TYPED(TILE) ? TYPED(TILE) : run - k;
                 if (a->mask) {
-                    TYPED(pass_back)(a, g + k, (o * a->channels + channel) * a->inner + i + k, n, passed);
+                    TYPED(relu_dropout_tile_backward)(a, g + k, (o * a->channels + channel) * a->inner + i + k, n,
+                                                      passed);
                     TYPED(add_run_products)(x + k, 1, passed, 1, n, forward, sums, products);
                 } else {
                     TYPED(add_run_products)(x, x_stride, g, g_stride, n, forward, sums, products);
@@ -220,8 +221,8 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
         sum += sum_lanes(sums);
         product += sum_lanes(products);
     }
-    TYPED(gradient) c = TYPED(finish_sums)(a, channel, sum, product);
-    bool around = y_stride == 1 && TYPED(goes_around)(a, a->grad_y, a->grad_x);
+    TYPE(gradient) c = TYPED(finish_sums)(a, channel, sum, product);
+    bool around = y_stride == 1 && TYPED(use_nontemporal)(a, a->grad_y, a->grad_x);
     for (ptrdiff_t o = 0; o < a->outer; o++) {
         const real *x = TYPED(at)(a->x, o, channel), *g = TYPED(at)(a->grad_y, o, channel);
         real *y = (real *)TYPED(at)(a->grad_x, o, channel), tile[TYPED(TILE)], passed[TYPED(TILE)];
@@ -236,7 +237,7 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
             const real *from = a->mask ? passed : g + i * g_stride;
             n = a->inner - i < TYPED(TILE) ? a->inner - i : TYPED(TILE);
             if (a->mask)
-                TYPED(pass_back)(a, g + i, (o * a->channels + channel) * a->inner + i, n, passed);
+                TYPED(relu_dropout_tile_backward)(a, g + i, (o * a->channels + channel) * a->inner + i, n, passed);
             TYPED(gradient_run)(x + i * x_stride, x_stride, from, a->mask ? 1 : g_stride, target, 1, n, c, a->training);
             if (around)
                 copy_nontemporal(y + i, tile, (size_t)n * sizeof(real));

@@ -73,7 +73,7 @@ INLINE void TYPED(finish_words)(const batch_norm_args *a, real *y, ptrdiff_t fir
 }
 
 /* ReLU and dropout of n <= TILE elements in place, of which the first is number `first` in memory order. */
-static void TYPED(finish)(const batch_norm_args *a, real *y, ptrdiff_t first, ptrdiff_t n)
+static void TYPED(relu_dropout_tile_forward)(const batch_norm_args *a, real *y, ptrdiff_t first, ptrdiff_t n)
 {
     if (a->relu && a->p > 0)
         TYPED(finish_words)(a, y, first, n, true, true);
@@ -84,7 +84,8 @@ static void TYPED(finish)(const batch_norm_args *a, real *y, ptrdiff_t first, pt
 }
 
 /* What comes back through dropout and ReLU of n elements of grad_y, of which the first is number `first`. */
-static void TYPED(pass_back)(const batch_norm_args *a, const real *grad_y, ptrdiff_t first, ptrdiff_t n, real *g)
+static void TYPED(relu_dropout_tile_backward)(const batch_norm_args *a, const real *grad_y, ptrdiff_t first,
+                                              ptrdiff_t n, real *g)
 {
     real scale = TYPED(dropout_scale)(a->p);
     uint32_t shift = (uint32_t)(first % 32);

@@ -92,7 +92,7 @@ static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptr
                 TYPED(add_row_moments)(a, r, 1, 1, channel, n, shift, sum, squares);
 #pragma omp simd
             for (ptrdiff_t c = 0; c < n; c++) {
-                TYPED(moments) m = TYPED(moments_around)((double)shift[c], (double)(last - first), sum[c], squares[c]);
+                TYPE(moments) m = TYPED(moments_around)((double)shift[c], (double)(last - first), sum[c], squares[c]);
                 mean[c] = m.mean;
                 mean[a->channels + c] = m.squares;
             }
@@ -100,7 +100,7 @@ static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptr
     }
 }
 
-INLINE void TYPED(store_affine)(const batch_norm_args *a, ptrdiff_t channel, TYPED(affine) c)
+INLINE void TYPED(store_affine)(const batch_norm_args *a, ptrdiff_t channel, TYPE(affine) c)
 {
     real *coefficients = (real *)a->coefficients + channel;
     coefficients[0] = c.high;
@@ -122,15 +122,15 @@ static void TYPED(batch_norm_merge_moments)(const void *args, ptrdiff_t begin, p
         ptrdiff_t first = block * BATCH_NORM_BLOCK_ROWS;
         double before = (double)first, n = (double)(TYPED(block_end)(a, block) - first);
         for (ptrdiff_t c = begin; c < end; c++) {
-            TYPED(moments) m = TYPED(merge)((TYPED(moments)){before, mean[c], squares[c]},
-                                            (TYPED(moments)){n, next_mean[c], next_squares[c]});
+            TYPE(moments) m = TYPED(merge)((TYPE(moments)){before, mean[c], squares[c]},
+                                           (TYPE(moments)){n, next_mean[c], next_squares[c]});
             mean[c] = m.mean;
             squares[c] = m.squares;
         }
     }
     for (ptrdiff_t c = begin; c < end; c++)
         TYPED(store_affine)(
-            a, c, TYPED(finish_moments)(a, c, (TYPED(moments)){count, rows ? mean[c] : 0, rows ? squares[c] : 0}));
+            a, c, TYPED(finish_moments)(a, c, (TYPE(moments)){count, rows ? mean[c] : 0, rows ? squares[c] : 0}));
 }
 
 /* By channels: coefficients from the running statistics. */
@@ -181,11 +181,11 @@ static void TYPED(normalize_row)(const batch_norm_args *a, const real *x, real *
 static void TYPED(batch_norm_normalize_rows)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const batch_norm_args *a = args;
-    bool around = TYPED(goes_around)(a, a->x, a->y) && TYPED(is_dense)(a, a->y);
+    bool around = TYPED(use_nontemporal)(a, a->x, a->y) && TYPED(is_dense)(a, a->y);
     if (!around && !a->relu && !a->mask) {
         for (ptrdiff_t r = begin; r < end; r++)
-            TYPED(normalize_row)
-        (a, TYPED(row)(a->x, a->inner, r), (real *)TYPED(row)(a->y, a->inner, r), 0, a->channels);
+            TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r), (real *)TYPED(row)(a->y, a->inner, r), 0,
+                                 a->channels);
         return;
     }
     for (ptrdiff_t r = begin, rows; r < end; r += rows) {
@@ -195,7 +195,7 @@ static void TYPED(batch_norm_normalize_rows)(const void *args, ptrdiff_t begin, 
             n = TYPED(channels_in_tile)(a, c);
             for (ptrdiff_t k = 0; k < rows; k++)
                 TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r + k) + c, target + k * n, c, n);
-            TYPED(finish)(a, target, r * a->channels + c, rows * n);
+            TYPED(relu_dropout_tile_forward)(a, target, r * a->channels + c, rows * n);
             if (around)
                 copy_nontemporal(y, tile, (size_t)(rows * n) * sizeof(real));
         }
@@ -214,7 +214,8 @@ INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, i
         x[k] = TYPED(row)(a->x, a->inner, first + k * apart) + channel;
         g[k] = TYPED(row)(a->grad_y, a->inner, first + k * apart) + channel;
         if (a->mask) {
-            TYPED(pass_back)(a, g[k], (first + k * apart) * a->channels + channel, channels, passed[k]);
+            TYPED(relu_dropout_tile_backward)(a, g[k], (first + k * apart) * a->channels + channel, channels,
+                                              passed[k]);
             g[k] = passed[k];
         }
     }
@@ -277,7 +278,7 @@ static void TYPED(batch_norm_merge_sums)(const void *args, ptrdiff_t begin, ptrd
         }
     }
     for (ptrdiff_t c = begin; c < end; c++) {
-        TYPED(gradient) g = TYPED(finish_sums)(a, c, rows ? sum[c] : 0, rows ? product[c] : 0);
+        TYPE(gradient) g = TYPED(finish_sums)(a, c, rows ? sum[c] : 0, rows ? product[c] : 0);
         real *coefficients = (real *)a->coefficients + c;
         coefficients[0] = g.high;
         coefficients[a->channels] = g.low;
@@ -309,12 +310,11 @@ static void TYPED(gradient_row)(const batch_norm_args *a, const real *x, const r
 static void TYPED(batch_norm_grad_rows)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const batch_norm_args *a = args;
-    bool around = TYPED(goes_around)(a, a->grad_y, a->grad_x) && TYPED(is_dense)(a, a->grad_x);
+    bool around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && TYPED(is_dense)(a, a->grad_x);
     if (!around && !a->mask) {
         for (ptrdiff_t r = begin; r < end; r++)
-            TYPED(gradient_row)
-        (a, TYPED(row)(a->x, a->inner, r), TYPED(row)(a->grad_y, a->inner, r),
-         (real *)TYPED(row)(a->grad_x, a->inner, r), 0, a->channels);
+            TYPED(gradient_row)(a, TYPED(row)(a->x, a->inner, r), TYPED(row)(a->grad_y, a->inner, r),
+                                (real *)TYPED(row)(a->grad_x, a->inner, r), 0, a->channels);
         return;
     }
     for (ptrdiff_t r = begin, rows; r < end; r += rows) {
@@ -324,8 +324,8 @@ static void TYPED(batch_norm_grad_rows)(const void *args, ptrdiff_t begin, ptrdi
             real *target = around ? tile : y;
             n = TYPED(channels_in_tile)(a, c);
             if (a->mask)
-                TYPED(pass_back)
-            (a, TYPED(row)(a->grad_y, a->inner, r) + c, r * a->channels + c, rows * n, passed);
+                TYPED(relu_dropout_tile_backward)(a, TYPED(row)(a->grad_y, a->inner, r) + c, r * a->channels + c,
+                                                  rows * n, passed);
             for (ptrdiff_t k = 0; k < rows; k++) {
                 const real *g = a->mask ? passed + k * n : TYPED(row)(a->grad_y, a->inner, r + k) + c;
                 TYPED(gradient_row)(a, TYPED(row)(a->x, a->inner, r + k) + c, g, target + k * n, c, n);

@@ -5,7 +5,7 @@
  *
  * x, y, grad_y, grad_x (rows, channels), bias, grad_bias (channels), mask as in dropout.h, its bits 0 where
  * max gave 0, too. Elements are taken by the word of the mask, wherever the rows begin: the bias is read from
- * a copy that goes on periodically for a word, and sums are kept in `lanes`, a multiple of the channels.
+ * a copy that goes on periodically for a word, and sums are kept in `period`, a multiple of the channels.
  * Bytes per element in float32: 8.125. */
 
 /* A word of y; returns that of the mask, `kept` being the bits that dropout draws. */
@@ -93,55 +93,55 @@ static void TYPED(bias_relu_dropout_forward)(const void *args, ptrdiff_t begin, 
         finish_nontemporal();
 }
 
-/* sums[l] += the sum of `rows` rows' values in column l; rows are `lanes` apart. */
-INLINE void TYPED(add_rows)(double *restrict sums, const real *x, ptrdiff_t lanes, ptrdiff_t columns, int rows)
+/* sums[l] += the sum of `rows` rows' values in column l; rows are `period` apart. */
+INLINE void TYPED(add_rows)(double *restrict sums, const real *x, ptrdiff_t period, ptrdiff_t columns, int rows)
 {
 #pragma omp simd
     for (ptrdiff_t l = 0; l < columns; l++) {
         double sum = (double)x[l];
         for (int k = 1; k < rows; k++)
-            sum += (double)x[l + k * lanes];
+            sum += (double)x[l + k * period];
         sums[l] += sum;
     }
 }
 
 /* The same with `rows` as a constant, which makes better loops. */
-INLINE void TYPED(add_some_rows)(double *sums, const real *x, ptrdiff_t lanes, ptrdiff_t columns, ptrdiff_t rows)
+INLINE void TYPED(add_some_rows)(double *sums, const real *x, ptrdiff_t period, ptrdiff_t columns, ptrdiff_t rows)
 {
     if (rows == 4)
-        TYPED(add_rows)(sums, x, lanes, columns, 4);
+        TYPED(add_rows)(sums, x, period, columns, 4);
     else if (rows == 3)
-        TYPED(add_rows)(sums, x, lanes, columns, 3);
+        TYPED(add_rows)(sums, x, period, columns, 3);
     else if (rows == 2)
-        TYPED(add_rows)(sums, x, lanes, columns, 2);
+        TYPED(add_rows)(sums, x, period, columns, 2);
     else if (rows == 1)
-        TYPED(add_rows)(sums, x, lanes, columns, 1);
+        TYPED(add_rows)(sums, x, period, columns, 1);
 }
 
 /* The same of n elements, at most BIAS_ROWS_AT_ONCE rows, the last of which may be short. */
-INLINE void TYPED(add_lanes)(double *sums, const real *x, ptrdiff_t lanes, ptrdiff_t n)
+INLINE void TYPED(add_periods)(double *sums, const real *x, ptrdiff_t period, ptrdiff_t n)
 {
-    TYPED(add_some_rows)(sums, x, lanes, n % lanes, n / lanes + 1);
-    TYPED(add_some_rows)(sums + n % lanes, x + n % lanes, lanes, lanes - n % lanes, n / lanes);
+    TYPED(add_some_rows)(sums, x, period, n % period, n / period + 1);
+    TYPED(add_some_rows)(sums + n % period, x + n % period, period, period - n % period, n / period);
 }
 
-/* By blocks of BIAS_BLOCK_ROWS * lanes elements: partial[block] = sums of the block's elements that share a lane. */
+/* By blocks of BIAS_BLOCK_ROWS * period elements: partial[block] = sums of the block's elements that share a column. */
 static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const bias_relu_dropout_args *a = args;
     const real *grad_y = a->x, *grad = a->mask ? a->y : a->x;
     real *grad_x = a->y, scale = TYPED(dropout_scale)(a->p);
-    ptrdiff_t lanes = a->lanes, block = BIAS_BLOCK_ROWS * lanes;
+    ptrdiff_t period = a->period, block = BIAS_BLOCK_ROWS * period;
     ptrdiff_t last = end * block < a->size ? end * block : a->size, masked = begin * block;
-    memset(a->partial + begin * lanes, 0, (size_t)((end - begin) * lanes) * sizeof *a->partial);
-    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * lanes) {
-        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * lanes ? last - i : BIAS_ROWS_AT_ONCE * lanes;
+    memset(a->partial + begin * period, 0, (size_t)((end - begin) * period) * sizeof *a->partial);
+    for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
+        ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
         /* By whole words, which may begin the rows that come next. */
         for (; a->mask && masked + 32 <= last && masked < i + n; masked += 32)
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], 32, scale);
         if (a->mask && masked < i + n)
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], (int)(last - masked), scale);
-        TYPED(add_lanes)(a->partial + i / block * lanes, grad + i, lanes, n);
+        TYPED(add_periods)(a->partial + i / block * period, grad + i, period, n);
     }
 }
 
@@ -150,8 +150,8 @@ static void TYPED(bias_relu_dropout_merge_sums)(const void *args, ptrdiff_t begi
 {
     const bias_relu_dropout_args *a = args;
     double *restrict sum = a->partial;
-    ptrdiff_t block = BIAS_BLOCK_ROWS * a->lanes, blocks = (a->size + block - 1) / block;
-    for (ptrdiff_t row = 1; row < blocks * (a->lanes / a->channels); row++) {
+    ptrdiff_t block = BIAS_BLOCK_ROWS * a->period, blocks = (a->size + block - 1) / block;
+    for (ptrdiff_t row = 1; row < blocks * (a->period / a->channels); row++) {
         const double *restrict next = a->partial + row * a->channels;
 #pragma omp simd
         for (ptrdiff_t c = begin; c < end; c++)

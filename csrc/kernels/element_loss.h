@@ -6,10 +6,10 @@
  * What weighs nothing counts for nothing, NaN and infinity too. */
 
 /* One term, and its slope divided by a constant that the loss names. */
-typedef double TYPED(element_term)(real x, real t, real option, real *slope);
+typedef double TYPE(element_term)(real x, real t, real option, real *slope);
 
 /* With share = 1 / divisor times that constant. */
-INLINE double TYPED(element)(TYPED(element_term) *term, real x, real t, real option, real weight, double share,
+INLINE double TYPED(element)(TYPE(element_term) *term, real x, real t, real option, real weight, double share,
                              real *grad)
 {
     real slope;
@@ -20,7 +20,7 @@ INLINE double TYPED(element)(TYPED(element_term) *term, real x, real t, real opt
 
 /* The sum of n terms. All elements have the same option and weigh 1 where these arrays are NULL. Terms that are
  * numbers of the arrays' type wait for each other in an array: long expressions are faster then. */
-INLINE double TYPED(element_block)(TYPED(element_term) *term, bool in_real, ptrdiff_t n, const real *restrict x,
+INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdiff_t n, const real *restrict x,
                                    const real *restrict t, const real *options, real option, const real *weights,
                                    double share, real *restrict grad)
 {
@@ -47,7 +47,7 @@ INLINE double TYPED(element_block)(TYPED(element_term) *term, bool in_real, ptrd
 
 /* By blocks of elements, whose slopes are `factor` times those of `term`. The option of an element is the weight
  * of its class, if there are such, else `option`. */
-INLINE void TYPED(element_loss)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end, TYPED(element_term) *term,
+INLINE void TYPED(element_loss)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end, TYPE(element_term) *term,
                                 bool in_real, double factor, real option)
 {
     real scratch[LOSS_BLOCK], more_scratch[LOSS_BLOCK];

@@ -122,7 +122,7 @@ INLINE real TYPED(log1p)(real e)
 /* For x >= 1, or NaN. */
 INLINE real TYPED(log)(real x)
 {
-    BITS bits = TYPED(bits_of)(x), one = TYPED(bits_of)(1), fraction = ((BITS)1 << TYPED(FRACTION_BITS))-1;
+    BITS bits = TYPED(bits_of)(x), one = TYPED(bits_of)(1), fraction = ((BITS)1 << TYPED(FRACTION_BITS)) - 1;
     real magic = (real)((BITS)1 << TYPED(FRACTION_BITS));
     real n = TYPED(from_bits)(bits >> TYPED(FRACTION_BITS) | TYPED(bits_of)(magic)) - (magic + TYPED(EXPONENT_BIAS));
     real rest = TYPED(log1p)(TYPED(from_bits)((bits & fraction) | one) - 1);

@@ -15,14 +15,14 @@
  * param p (n) in and out, grad g (n) in, ema_param e (n) in and out, which is 8 bytes per element in float32. */
 
 typedef struct {
-    TYPED(scale) weight_decay, gain;
+    TYPE(scale) weight_decay, gain;
     real grad_scale, max_grad_value, l1, keep, threshold;
     bool decays, plain;
-} TYPED(regularizer);
+} TYPE(regularizer);
 
-INLINE TYPED(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
+INLINE TYPE(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
 {
-    return (TYPED(regularizer)){
+    return (TYPE(regularizer)){
         .weight_decay = TYPED(make_scale)(a->weight_decay),
         .gain = TYPED(make_scale)(1 - a->ema_decay),
         .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
@@ -36,7 +36,7 @@ INLINE TYPED(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
 }
 
 /* What is left for the step's own formula. */
-INLINE TYPED(regularizer) TYPED(rest_of)(TYPED(regularizer) r)
+INLINE TYPE(regularizer) TYPED(rest_of)(TYPE(regularizer) r)
 {
     if (!r.plain) {
         r.grad_scale = 1;
@@ -47,13 +47,13 @@ INLINE TYPED(regularizer) TYPED(rest_of)(TYPED(regularizer) r)
 }
 
 /* The block of a part that begins `done` elements after its first one: all that is left, in a plain step. */
-INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPED(regularizer) r)
+INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPE(regularizer) r)
 {
     ptrdiff_t left = part.size - done;
     return (tensor_part){part.index, part.begin + done, r.plain || left < REGULARIZE_BLOCK ? left : REGULARIZE_BLOCK};
 }
 
-INLINE real TYPED(clipped)(TYPED(regularizer) r, real g)
+INLINE real TYPED(clipped)(TYPE(regularizer) r, real g)
 {
     real u = r.grad_scale * g;
     u = u > r.max_grad_value ? r.max_grad_value : u;
@@ -62,7 +62,7 @@ INLINE real TYPED(clipped)(TYPED(regularizer) r, real g)
 
 /* A block's gradients, finished in `buffer`; in a plain step as they are. */
 INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *restrict g, const real *restrict p,
-                                           ptrdiff_t n, TYPED(regularizer) r)
+                                           ptrdiff_t n, TYPE(regularizer) r)
 {
     if (r.plain)
         return g;
@@ -88,19 +88,19 @@ INLINE real TYPED(shrunk)(real p, real threshold)
     return p - (cut < -threshold ? -threshold : cut);
 }
 
-INLINE real TYPED(averaged)(real e, real p, TYPED(scale) gain)
+INLINE real TYPED(averaged)(real e, real p, TYPE(scale) gain)
 {
     return TYPED(flush)(e + TYPED(scaled)(gain, p - e));
 }
 
-INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, TYPED(scale) gain)
+INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, TYPE(scale) gain)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
         e[i] = TYPED(averaged)(e[i], p[i], gain);
 }
 
-INLINE void TYPED(regularize_params)(real *restrict p, real *restrict e, ptrdiff_t n, TYPED(regularizer) r)
+INLINE void TYPED(regularize_params)(real *restrict p, real *restrict e, ptrdiff_t n, TYPE(regularizer) r)
 {
     if (r.threshold > 0 && e) {
 #pragma omp simd

@@ -11,12 +11,12 @@
  * Bytes per element in float32: 20, and 8 more for each of centered and momentum. */
 
 typedef struct {
-    TYPED(scale) square_gain, gain, one, momentum, lr;
+    TYPE(scale) square_gain, gain, one, momentum, lr;
     real alpha, eps;
-} TYPED(rmsprop_scalars);
+} TYPE(rmsprop_scalars);
 
 INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
-                                 real *restrict b, ptrdiff_t n, TYPED(regularizer) r, TYPED(rmsprop_scalars) k,
+                                 real *restrict b, ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k,
                                  bool centered, bool decays, bool has_momentum, bool nesterov)
 {
     real momentum = k.momentum.factor;
@@ -44,7 +44,7 @@ INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real 
 }
 
 INLINE void TYPED(rmsprop_block)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
-                                 real *restrict b, ptrdiff_t n, TYPED(regularizer) r, TYPED(rmsprop_scalars) k,
+                                 real *restrict b, ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k,
                                  bool centered, bool decays, bool nesterov)
 {
     if (!b)
@@ -59,8 +59,8 @@ static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end
 {
     const rmsprop_args *o = args;
     const tensors *t = &o->step.tensors;
-    TYPED(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr), rest = TYPED(rest_of)(r);
-    TYPED(rmsprop_scalars) k = {
+    TYPE(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr), rest = TYPED(rest_of)(r);
+    TYPE(rmsprop_scalars) k = {
         .square_gain = TYPED(make_square_scale)(1 - o->alpha),
         .gain = TYPED(make_scale)(1 - o->alpha),
         .one = TYPED(make_square_scale)(1),

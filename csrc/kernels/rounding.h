@@ -10,26 +10,26 @@ INLINE real TYPED(flush)(real x)
 /* A factor, and the magnitude below which its product with x, or with x * x, would be subnormal. */
 typedef struct {
     real factor, limit;
-} TYPED(scale);
+} TYPE(scale);
 
-INLINE TYPED(scale) TYPED(make_scale)(double factor)
+INLINE TYPE(scale) TYPED(make_scale)(double factor)
 {
     double magnitude = fabs(factor) < 1 ? fabs(factor) : 1;
-    return (TYPED(scale)){(real)factor, (real)(REAL_TINY / magnitude)};
+    return (TYPE(scale)){(real)factor, (real)(REAL_TINY / magnitude)};
 }
 
-INLINE TYPED(scale) TYPED(make_square_scale)(double factor)
+INLINE TYPE(scale) TYPED(make_square_scale)(double factor)
 {
     double magnitude = fabs(factor) < 1 ? fabs(factor) : 1;
-    return (TYPED(scale)){(real)factor, (real)sqrt(REAL_TINY / magnitude)};
+    return (TYPE(scale)){(real)factor, (real)sqrt(REAL_TINY / magnitude)};
 }
 
-INLINE real TYPED(scaled)(TYPED(scale) s, real x)
+INLINE real TYPED(scaled)(TYPE(scale) s, real x)
 {
     return s.factor * (ABS(x) < s.limit ? 0 : x);
 }
 
-INLINE real TYPED(scaled_square)(TYPED(scale) s, real x)
+INLINE real TYPED(scaled_square)(TYPE(scale) s, real x)
 {
     x = ABS(x) < s.limit ? 0 : x;
     return (s.factor * x) * x;

@@ -10,12 +10,12 @@
  * Bytes per element in float32: 20; without momentum 12. */
 
 typedef struct {
-    TYPED(scale) gain, momentum, lr;
+    TYPE(scale) gain, momentum, lr;
     bool nesterov;
-} TYPED(sgd_scalars);
+} TYPE(sgd_scalars);
 
 INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *restrict v, ptrdiff_t n,
-                             TYPED(regularizer) r, TYPED(sgd_scalars) s, bool has_momentum, bool first)
+                             TYPE(regularizer) r, TYPE(sgd_scalars) s, bool has_momentum, bool first)
 {
     real momentum = s.momentum.factor;
 #pragma omp simd
@@ -36,8 +36,8 @@ static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
 {
     const sgd_args *a = args;
     const tensors *t = &a->step.tensors;
-    TYPED(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
-    TYPED(sgd_scalars) s = {
+    TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
+    TYPE(sgd_scalars) s = {
         .gain = TYPED(make_scale)(1 - (a->running_average ? a->momentum : a->dampening)),
         .momentum = TYPED(make_scale)(a->momentum),
         .lr = TYPED(make_scale)(a->step.lr),

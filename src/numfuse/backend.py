@@ -4,7 +4,7 @@ from types import ModuleType
 from . import native
 
 
-class UsesKernels:
+class BackendMixin:
     """What computes with a backend, any module of kernel functions, and keeps it in pickles and copies.
 
     A subclass names the kernels that it calls in `kernel_names`.

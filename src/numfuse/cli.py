@@ -222,7 +222,7 @@ def _train(args):
         if args.plot and history:
             report.plot(args.plot, history, dataset.task)
             console.print(f"curves drawn in {args.plot}", soft_wrap=True, markup=False)
-        if history.ended == "interrupt":
+        if history.stop_reason == "interrupt":
             return 130
         timing = compare_backends(*training, batch_size=args.batch_size, rng=rng, backends=COMPARED.values())
         report.comparison(console, list(COMPARED), timing, len(batch_rows(len(x_train), args.batch_size)))

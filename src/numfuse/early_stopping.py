@@ -38,7 +38,7 @@ class EarlyStopping:
         self.min_delta = number("min_delta", min_delta)
         self.best = None  # of the best epoch: number, value, parameters and buffers; the same with averages, if any
 
-    def see(self, epoch):
+    def update(self, epoch):
         value = epoch.validation_score if self.monitor == "score" else -epoch.validation_loss
         if not math.isnan(value) and (self.best is None or value > self.best["value"] + self.min_delta):
             self.best = {"number": epoch.number, "value": value, "net": self.net.state_dict(), "averaged": None}
@@ -46,7 +46,7 @@ class EarlyStopping:
                 with self.optimizer.averaged():
                     self.best["averaged"] = self.net.state_dict()
 
-    def verdict(self, epochs):
+    def stop_reason(self, epochs):
         """Why training ends after so many epochs: "patience", or "" if it does not."""
         waited = epochs - (self.best["number"] if self.best else 0)
         return "patience" if waited >= self.patience else ""

@@ -89,7 +89,7 @@ cdef extern from "kernels.h" nogil:
         dropout_args elements
         ptrdiff_t channels, inner
         c_bool channels_last
-    int BIAS_BLOCK_ROWS, BIAS_MIN_LANES
+    int BIAS_BLOCK_ROWS, BIAS_MIN_PERIOD
     ctypedef struct bias_relu_dropout_args:
         ptrdiff_t size, channels
         const void *x
@@ -101,7 +101,7 @@ cdef extern from "kernels.h" nogil:
         uint64_t seed
         uint32_t offset
         void *grad_bias
-        ptrdiff_t lanes
+        ptrdiff_t period
         double *partial
     int LOSS_BLOCK, LOSS_BLOCK_ROWS
     ctypedef struct loss_args:
@@ -119,7 +119,7 @@ cdef extern from "kernels.h" nogil:
         double label_smoothing, delta
     int SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH
     ctypedef struct activation_args:
-        ptrdiff_t size, lanes
+        ptrdiff_t size, period
         const void *x
         const void *bias
         void *y
@@ -181,7 +181,7 @@ cdef extern from "kernels.h" nogil:
         kernel *softmax_forward[2]
         kernel *softmax_backward[2]
     enum: MAX_ISAS
-    int list_kernels(const kernels **tables, c_bool *runs) noexcept
+    int list_kernels(const kernels **kernel_tables, c_bool *runs) noexcept
 
 cdef extern from "pool.h" nogil:
     int POOL_MAX_THREADS, POOL_THRESHOLD

@@ -230,7 +230,7 @@ def activation_forward(
 ) -> Array: ...
 def activation_backward(
     grad_y: Array,
-    kept: Array,
+    saved: Array,
     bias: Array | None,
     *,
     function: str,

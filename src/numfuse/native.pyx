@@ -27,11 +27,11 @@ cdef ptrdiff_t GIL_THRESHOLD = 8192
 # Elements that a thread takes at a time; a multiple of what dropout draws together.
 cdef ptrdiff_t GRAIN = 16384
 
-# Every table that was compiled, best first, and the one in use.
-cdef const kernels *tables[MAX_ISAS]
+# Every active_kernels that was compiled, best first, and the one in use.
+cdef const kernels *kernel_tables[MAX_ISAS]
 cdef c_bool runs[MAX_ISAS]
-cdef int table_count = list_kernels(tables, runs)
-cdef const kernels *table
+cdef int kernel_table_count = list_kernels(kernel_tables, runs)
+cdef const kernels *active_kernels
 
 
 # Picoseconds that kernels take an element of float32 on one thread, in cache: what says whether threads are worth
@@ -135,7 +135,7 @@ def stream(reads, updates, writes, *, bint nontemporal=False):
     point(write, "writes", arrays + a.reads + a.updates, &nbytes)
     a.size = nbytes // <ptrdiff_t>sizeof(uint32_t)
     a.arrays, a.zero, a.nontemporal = arrays, 0, nontemporal
-    run_by_elements(table.stream, &a, a.size, STREAM_COST)
+    run_by_elements(active_kernels.stream, &a, a.size, STREAM_COST)
 
 
 cdef int point(tuple items, str name, uint32_t **arrays, ptrdiff_t *nbytes) except -1:
@@ -190,12 +190,12 @@ def _default_cache_limit():
 
 def isas():
     """The instruction sets this CPU can run, best first."""
-    return [tables[i].isa.decode() for i in range(table_count) if runs[i]]
+    return [kernel_tables[i].isa.decode() for i in range(kernel_table_count) if runs[i]]
 
 
 def isa():
     """The instruction set in use."""
-    return table.isa.decode()
+    return active_kernels.isa.decode()
 
 
 def use_isa(str name not None):
@@ -203,17 +203,17 @@ def use_isa(str name not None):
 
     ValueError if `name` is unknown or this CPU cannot run it.
     """
-    global table
-    for i in range(table_count):
-        if runs[i] and tables[i].isa.decode() == name:
-            table = tables[i]
+    global active_kernels
+    for i in range(kernel_table_count):
+        if runs[i] and kernel_tables[i].isa.decode() == name:
+            active_kernels = kernel_tables[i]
             return
     raise ValueError(f"name must be one of {', '.join(isas())} on this CPU, was {name!r}")
 
 
 def _default_isa():
     """The best instruction set this CPU can run, but none better than NUMFUSE_MAX_ISA."""
-    names = [tables[i].isa.decode() for i in range(table_count)]
+    names = [kernel_tables[i].isa.decode() for i in range(kernel_table_count)]
     cap = os.environ.get("NUMFUSE_MAX_ISA") or names[0]
     if cap not in names:
         raise ValueError(f"NUMFUSE_MAX_ISA must be one of {', '.join(names)}, was {cap!r}")

@@ -95,8 +95,8 @@ def _checked(epoch, score):
 def results(console, history, epochs, task, score):
     """The score on the test rows, and how long training took."""
     net = f"is that of epoch {history.best}" if history.best else "stays as it was then"
-    if history.ended:
-        why = "interrupted" if history.ended == "interrupt" else "stopped"
+    if history.stop_reason:
+        why = "interrupted" if history.stop_reason == "interrupt" else "stopped"
         console.print(f"{why} after {len(history)} of {epochs} epochs; the net {net}\n")
     elif history.best:
         console.print(f"the net {net}, the best in validation\n")

@@ -20,20 +20,20 @@ __all__ = ["CheckpointError", "Epoch", "History", "Model", "compare_backends", "
            "mlp", "predict", "save_checkpoint", "train_batch"]
 
 SCHEDULES = {  # by the number of steps
-    "linear": lambda steps: schedules.Linear(1.0, 0.0, total_iters=steps),
-    "cosine": schedules.CosineAnnealing,
-    "constant": lambda steps: schedules.Constant(1.0),
+    "linear": lambda steps: schedules.LinearLR(1.0, 0.0, total_iters=steps),
+    "cosine": schedules.CosineAnnealingLR,
+    "constant": lambda steps: schedules.ConstantLR(1.0),
 }
 
 
 class History(list):
-    """A list of the `Epoch`s completed; `ended` says why there are no more, `best` which one the net is of.
+    """The completed epochs, a list of `Epoch`; why training stopped; and the epoch that the net was restored to.
 
-    ended : "" when all epochs were done, else "patience", "callback" or "interrupt"
+    stop_reason : "" when all epochs were done, else "patience", "callback" or "interrupt"
     best : with `patience`, the number of the epoch that the net was set back to; else None
     """
 
-    ended = ""
+    stop_reason = ""
     best = None
 
 
@@ -117,7 +117,7 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
         load_checkpoint(checkpoint, **parts)
     if stopping:
         stopping.best = best
-        history.ended = stopping.verdict(len(history))
+        history.stop_reason = stopping.stop_reason(len(history))
 
     def save():
         about = {"history": [asdict(epoch) for epoch in history], "seed": seed, "rates": rates,
@@ -130,27 +130,27 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     try:
         if checkpoint is not None and not resume:
             save()
-        while len(history) < epochs and not history.ended:
+        while len(history) < epochs and not history.stop_reason:
             order_rng = np.random.default_rng([seed, len(history) + 1])
             batches = batch_rows(len(rows), batch_size, order_rng)
             epoch = Epoch(len(history) + 1, len(batches))
             if not train_epoch(net, loss, optimizer, order, rows, batches, epoch,
                                accumulate=accumulate, schedule=schedule, on_batch=on_batch):
-                history.ended = "callback"
+                history.stop_reason = "callback"
                 break
             if held_out is not None:
                 epoch.validation_loss, epoch.validation_score = validate(net, loss, optimizer, held_out)
             schedule.after_epoch(epoch.loss if held_out is None else epoch.validation_loss)
             history.append(epoch)
             if stopping:
-                stopping.see(epoch)
-                history.ended = stopping.verdict(len(history))
+                stopping.update(epoch)
+                history.stop_reason = stopping.stop_reason(len(history))
             if on_epoch and on_epoch(epoch):
-                history.ended = "callback"
-            if checkpoint is not None and (is_due(epoch.number) or history.ended):
+                history.stop_reason = "callback"
+            if checkpoint is not None and (is_due(epoch.number) or history.stop_reason):
                 save()
     except KeyboardInterrupt:
-        history.ended = "interrupt"
+        history.stop_reason = "interrupt"
     finally:
         schedule.close()
     if stopping:

@@ -267,13 +267,13 @@ static void losses(const kernels *k, int type, ptrdiff_t classes)
 static void activations(const kernels *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
-    ptrdiff_t lanes = (BIAS_MIN_LANES / CHANNELS + 1) * CHANNELS, size = 2 * SIZE * CHANNELS;
-    ptrdiff_t blocks = (size - 1) / (lanes * BIAS_BLOCK_ROWS) + 1;
-    double partial[(2 * SIZE * CHANNELS / (BIAS_MIN_LANES * BIAS_BLOCK_ROWS) + 1) * (BIAS_MIN_LANES + CHANNELS)];
+    ptrdiff_t period = (BIAS_MIN_PERIOD / CHANNELS + 1) * CHANNELS, size = 2 * SIZE * CHANNELS;
+    ptrdiff_t blocks = (size - 1) / (period * BIAS_BLOCK_ROWS) + 1;
+    double partial[(2 * SIZE * CHANNELS / (BIAS_MIN_PERIOD * BIAS_BLOCK_ROWS) + 1) * (BIAS_MIN_PERIOD + CHANNELS)];
     state = 5;
     void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
-    void *grad_x = array(type, size, 0, 0), *bias = array(type, lanes, 0, 0);
-    activation_args a = {size, lanes, x, bias, y, g, grad_x, partial, 0.3, SIGMOID};
+    void *grad_x = array(type, size, 0, 0), *bias = array(type, period, 0, 0);
+    activation_args a = {size, period, x, bias, y, g, grad_x, partial, 0.3, SIGMOID};
     for (a.function = SIGMOID; a.function <= GELU_TANH; a.function++)
         for (int biased = 0; biased < 2; biased++) {
             a.bias = biased ? bias : NULL;
@@ -282,7 +282,7 @@ static void activations(const kernels *k, int type)
             k->activation_row_sums[type](&a, 0, blocks);
             add(&hash, y, (size_t)size * width(type));
             add(&hash, grad_x, (size_t)size * width(type));
-            add(&hash, partial, (size_t)(blocks * lanes) * sizeof *partial);
+            add(&hash, partial, (size_t)(blocks * period) * sizeof *partial);
             k->activation_backward[type](&a, 0, SIZE);
             k->activation_backward[type](&a, SIZE, size);
             add(&hash, grad_x, (size_t)size * width(type));

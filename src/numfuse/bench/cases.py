@@ -328,14 +328,14 @@ def _activation_arguments(size, dtype, rng, *, kernel, function, affine):
     vector = rng.standard_normal(x.shape[-1], dtype=dtype) if affine else None
     if kernel == "activation_forward":
         return {"x": x, "bias": vector, "function": function, "alpha": 0.3, "out": np.empty_like(x)}
-    kept = (rng.random if function in ("sigmoid", "tanh") else rng.standard_normal)(shape, dtype=dtype)
+    saved = (rng.random if function in ("sigmoid", "tanh") else rng.standard_normal)(shape, dtype=dtype)
     bias = rng.standard_normal(x.shape[-1], dtype=dtype) if affine else None
-    return {"grad_y": x, "kept": kept, "bias": bias, "function": function, "alpha": 0.3, "grad_bias": vector,
+    return {"grad_y": x, "saved": saved, "bias": bias, "function": function, "alpha": 0.3, "grad_bias": vector,
             "out": np.empty_like(x)}
 
 
 def _activation_passes(arguments):
-    reads = [arguments[name] for name in ("x", "grad_y", "kept", "y") if name in arguments]
+    reads = [arguments[name] for name in ("x", "grad_y", "saved", "y") if name in arguments]
     return [(reads, [], [arguments["out"]])]
 
 

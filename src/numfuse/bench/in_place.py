@@ -344,16 +344,16 @@ def _weighted_cross_entropy(prediction, target, weight, sample_weight, mean, lab
     def step():
         weights = w * v[target]
         share = 1 / weights.sum() if mean and n else 1
-        hit, even = weights * ((1 - label_smoothing) * share), w * (label_smoothing / classes * share)
+        target_coef, smoothing_coef = weights * ((1 - label_smoothing) * share), w * (label_smoothing / classes * share)
         np.subtract(prediction, prediction.max(axis=1, keepdims=True, initial=-np.inf), out=out)
-        value = -np.vdot(hit, out[rows, target]) - (np.vdot(even, out @ v) if label_smoothing else 0)
+        value = -np.vdot(target_coef, out[rows, target]) - (np.vdot(smoothing_coef, out @ v) if label_smoothing else 0)
         np.exp(out, out=out)
-        total, whole = out.sum(axis=1), hit + even * v.sum()
-        value += np.vdot(whole, np.log(total))
-        np.multiply(out, (whole / total)[:, None], out=out)
+        total, coef_sum = out.sum(axis=1), target_coef + smoothing_coef * v.sum()
+        value += np.vdot(coef_sum, np.log(total))
+        np.multiply(out, (coef_sum / total)[:, None], out=out)
         if label_smoothing:
-            np.subtract(out, np.multiply(even[:, None], v, out=scratch), out=out)
-        out[rows, target] -= hit
+            np.subtract(out, np.multiply(smoothing_coef[:, None], v, out=scratch), out=out)
+        out[rows, target] -= target_coef
         return float(value), out
     return step
 

@@ -35,13 +35,13 @@ def activation_forward(x, bias, *, function, alpha, out):
     return step
 
 
-def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out):
-    slope, other = empty_like(kept, 8), empty_like(kept, 9)
-    positive = np.empty(kept.shape, dtype=bool)
-    shifted = None if bias is None or function in ("sigmoid", "tanh") else empty_like(kept, 7)
+def activation_backward(grad_y, saved, bias, *, function, alpha, grad_bias, out):
+    slope, other = empty_like(saved, 8), empty_like(saved, 9)
+    positive = np.empty(saved.shape, dtype=bool)
+    shifted = None if bias is None or function in ("sigmoid", "tanh") else empty_like(saved, 7)
 
     def step():
-        x = kept if shifted is None else np.add(kept, bias, out=shifted)
+        x = saved if shifted is None else np.add(saved, bias, out=shifted)
         if function == "sigmoid":
             np.subtract(1, x, out=slope)
             np.multiply(slope, x, out=slope)

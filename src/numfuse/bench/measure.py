@@ -123,7 +123,7 @@ def _admit(contest, peers, row):
     """[(source, label)] of the rivals that do the same work. Why the others do not is noted in the row."""
     admitted = []
     for source in (*contest.in_numpy, *peers):
-        labels, refused, left_out = _verdict(contest.trial, source)
+        labels, refused, left_out = _examine(contest.trial, source)
         admitted += [(source, label) for label in labels]
         row["refused"] |= refused
         row["left_out"] |= left_out
@@ -131,7 +131,7 @@ def _admit(contest, peers, row):
 
 
 @functools.cache
-def _verdict(contest, source):
+def _examine(contest, source):
     """The labels of a source's rivals that do the same work, and why others do not: {label: text} twice."""
     labels, refused, left_out = [], {}, {}
     try:

@@ -259,8 +259,8 @@ def activation_forward(x, bias, *, function, alpha, out=None):
     return 0.5 * x * (1 + np.tanh(GELU_SCALE * (x + 0.044715 * x**3)))
 
 
-def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out=None):
-    x = y = kept
+def activation_backward(grad_y, saved, bias, *, function, alpha, grad_bias, out=None):
+    x = y = saved
     if bias is not None and function not in ("sigmoid", "tanh"):
         x = x + bias
     if function == "sigmoid":

@@ -40,21 +40,21 @@ def activation_forward(x, bias, *, str function not None, alpha, out=None):
     check(x, cnp.NPY_NOTYPE, False, "x")
     f = find_function(function)
     a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
-    a.lanes = lanes_of(check_channels(x, "x", bias, "bias", False))
+    a.period = period_of(check_channels(x, "x", bias, "bias", False))
     y = dense_output(out, x, "x")
     if out is not None:
         check_apart(("out", "x", "bias"), (out, x, bias), 1, in_place=x)
     a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     a.x, a.y, a.bias = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y), NULL
     if bias is not None:
-        a.bias = periodic_copy(bias, a.lanes)
-    run_by_elements(table.activation_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
+        a.bias = periodic_copy(bias, a.period)
+    run_by_elements(active_kernels.activation_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
                     f.forward_cost << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
     free(<void *>a.bias)
     return y
 
 
-def activation_backward(grad_y, kept, bias, *, str function not None, alpha, grad_bias, out=None):
+def activation_backward(grad_y, saved, bias, *, str function not None, alpha, grad_bias, out=None):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.activation_backward`."""
     cdef activation_args a
     cdef activation_function f
@@ -63,28 +63,28 @@ def activation_backward(grad_y, kept, bias, *, str function not None, alpha, gra
     cdef bint double_precision
     check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
     double_precision = cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE
-    check(kept, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "kept")
+    check(saved, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "saved")
     f = find_function(function)
     a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
-    check_alike(kept, grad_y, "kept", "grad_y")
+    check_alike(saved, grad_y, "saved", "grad_y")
     sums.channels = check_channels(grad_y, "grad_y", bias, "bias", False)
     if grad_bias is not None:
         sums.channels = check_channels(grad_y, "grad_y", grad_bias, "grad_bias", True)
     grad_x = dense_output(out, grad_y, "grad_y")
-    check_apart(("out", "grad_bias", "grad_y", "kept", "bias"), (out, grad_bias, grad_y, kept, bias), 2,
+    check_apart(("out", "grad_bias", "grad_y", "saved", "bias"), (out, grad_bias, grad_y, saved, bias), 2,
                 in_place=grad_y)
-    a.size, a.lanes = cnp.PyArray_SIZE(<cnp.ndarray>grad_y), lanes_of(sums.channels)
-    a.grad_y, a.x = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>kept)
+    a.size, a.period = cnp.PyArray_SIZE(<cnp.ndarray>grad_y), period_of(sums.channels)
+    a.grad_y, a.x = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>saved)
     a.grad_x, a.bias = cnp.PyArray_DATA(grad_x), NULL
-    sums.size, sums.lanes = a.size, a.lanes
+    sums.size, sums.period = a.size, a.period
     if bias is not None and f.number != SIGMOID and f.number != TANH:
-        a.bias = periodic_copy(bias, a.lanes)
+        a.bias = periodic_copy(bias, a.period)
     try:
         if grad_bias is None:
-            run_by_elements(table.activation_backward[double_precision], &a, a.size, f.backward_cost << double_precision)
+            run_by_elements(active_kernels.activation_backward[double_precision], &a, a.size, f.backward_cost << double_precision)
         elif sums.channels > 0:
             sums.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
-            sum_rows(table.activation_row_sums, &a, &a.partial, &sums, double_precision, f.backward_cost)
+            sum_rows(active_kernels.activation_row_sums, &a, &a.partial, &sums, double_precision, f.backward_cost)
     finally:
         free(<void *>a.bias)
     return grad_x

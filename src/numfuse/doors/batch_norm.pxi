@@ -188,9 +188,9 @@ cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum,
         mask = new_array(1, &words, cnp.NPY_UINT32)
         d.size, d.mask = cnp.PyArray_SIZE(<cnp.ndarray>x), <uint32_t *>cnp.PyArray_DATA(mask)
         a.mask = d.mask
-        run_by_elements(table.dropout_mask, d, d.size, draw_cost(d.p))
-    layout.run(table.batch_norm_forward, table.batch_norm_row_moments, table.batch_norm_merge_moments,
-               table.batch_norm_normalize_rows)
+        run_by_elements(active_kernels.dropout_mask, d, d.size, draw_cost(d.p))
+    layout.run(active_kernels.batch_norm_forward, active_kernels.batch_norm_row_moments, active_kernels.batch_norm_merge_moments,
+               active_kernels.batch_norm_normalize_rows)
     return y, mean, rstd, mask
 
 
@@ -213,7 +213,7 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
         check_apart(("out", "x", "weight", "bias", "running_mean", "running_var"),
                     (out, x, weight, bias, running_mean, running_var), 1, in_place=x)
     layout.fill(channels, ("x", "out"), (x, y))
-    layout.run(table.batch_norm_inference, NULL, table.batch_norm_prepare_inference, table.batch_norm_normalize_rows)
+    layout.run(active_kernels.batch_norm_inference, NULL, active_kernels.batch_norm_prepare_inference, active_kernels.batch_norm_normalize_rows)
     return y
 
 
@@ -251,6 +251,6 @@ cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias,
     check_apart(("out", "grad_weight", "grad_bias", "grad_y", "x", "weight", "mean", "rstd", "mask"),
                 (out, grad_weight, grad_bias, grad_y, x, weight, mean, rstd, mask), 3, in_place=grad_y)
     layout.fill(channels, ("x", "grad_y", "out"), (x, grad_y, grad_x))
-    layout.run(table.batch_norm_backward, table.batch_norm_row_sums, table.batch_norm_merge_sums,
-               table.batch_norm_grad_rows)
+    layout.run(active_kernels.batch_norm_backward, active_kernels.batch_norm_row_sums, active_kernels.batch_norm_merge_sums,
+               active_kernels.batch_norm_grad_rows)
     return grad_x

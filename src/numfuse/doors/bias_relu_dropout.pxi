@@ -50,7 +50,7 @@ def bias_relu_dropout_forward(x, bias, *, bint relu, p, seed, offset, out=None):
     a.bias = memory
     a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_by_elements(table.bias_relu_dropout_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
+    run_by_elements(active_kernels.bias_relu_dropout_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
                     BIAS_RELU_COST + draw_cost(a.p) << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
     free(memory)
     return y, mask
@@ -79,15 +79,15 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     a.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
     a.channels = cnp.PyArray_SIZE(<cnp.ndarray>grad_bias)
     if a.channels > 0:
-        a.lanes = lanes_of(a.channels)
-        sum_rows(table.bias_relu_dropout_backward, &a, &a.partial, &a,
+        a.period = period_of(a.channels)
+        sum_rows(active_kernels.bias_relu_dropout_backward, &a, &a.partial, &a,
                  cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, BIAS_RELU_COST)
     return grad_x
 
 
-cdef ptrdiff_t lanes_of(ptrdiff_t channels) noexcept:
-    """The smallest multiple of the channels from BIAS_MIN_LANES on."""
-    return (BIAS_MIN_LANES + channels - 1) // max(<ptrdiff_t>1, channels) * channels
+cdef ptrdiff_t period_of(ptrdiff_t channels) noexcept:
+    """The smallest multiple of the channels from BIAS_MIN_PERIOD on."""
+    return (BIAS_MIN_PERIOD + channels - 1) // max(<ptrdiff_t>1, channels) * channels
 
 
 cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_dropout_args *a,
@@ -96,8 +96,8 @@ cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_d
 
     Of `a`, the sizes and grad_bias must be set.
     """
-    cdef ptrdiff_t block = BIAS_BLOCK_ROWS * a.lanes, blocks = (a.size + block - 1) // block
-    a.partial = partial[0] = <double *>malloc(<size_t>(blocks * a.lanes + 1) * sizeof(double))
+    cdef ptrdiff_t block = BIAS_BLOCK_ROWS * a.period, blocks = (a.size + block - 1) // block
+    a.partial = partial[0] = <double *>malloc(<size_t>(blocks * a.period + 1) * sizeof(double))
     if a.partial == NULL:
         raise MemoryError
     if a.size >= GIL_THRESHOLD:
@@ -111,4 +111,4 @@ cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_d
 cdef void run_sums(kernel *task, void *args, bias_relu_dropout_args *a, bint double_precision, ptrdiff_t blocks,
                    int64_t cost) noexcept nogil:
     run(task, args, blocks, 1, a.size * cost << double_precision)
-    run(table.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.lanes * <int64_t>GRAD_NORM_COST)
+    run(active_kernels.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.period * <int64_t>GRAD_NORM_COST)

@@ -119,20 +119,20 @@ cdef int check_alike(cnp.ndarray array, cnp.ndarray model, str name, str model_n
                          f"{(<object>model).strides}, had {(<object>array).strides}; use np.ascontiguousarray")
 
 
-# Overlap. Sorted by where they begin, the stretches of memory that a call touches are compared with
+# Overlap. Sorted by where they begin, the spans of memory that a call touches are compared with
 # the furthest end so far: that of all of them for one that is written to, else that of those written to.
 
-cdef struct stretch:
+cdef struct MemorySpan:
     uintptr_t begin, end
     bint written
     int list
     Py_ssize_t index
 
 
-cdef Py_ssize_t find_overlap(stretch *s, Py_ssize_t n, Py_ssize_t *other) noexcept:
+cdef Py_ssize_t find_overlap(MemorySpan *s, Py_ssize_t n, Py_ssize_t *other) noexcept:
     """The index of a stretch that overlaps an earlier one (in `other`), one of them written to; else -1."""
     cdef Py_ssize_t gap = 1, i, j, furthest = -1, furthest_written = -1
-    cdef stretch moved
+    cdef MemorySpan moved
     while gap < n // 3:
         gap = 3 * gap + 1
     while gap > 0:
@@ -193,9 +193,9 @@ cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
     return cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) and same_shape(a, b) and same_strides(a, b)
 
 
-cdef inline stretch stretch_of(cnp.ndarray array, bint written, Py_ssize_t index) noexcept:
+cdef inline MemorySpan span_of(cnp.ndarray array, bint written, Py_ssize_t index) noexcept:
     """The memory from an array's first byte to its last."""
-    cdef stretch s
+    cdef MemorySpan s
     cdef ptrdiff_t reach
     s.begin = s.end = <uintptr_t>cnp.PyArray_DATA(array)
     s.written, s.list, s.index = written, 0, index
@@ -210,7 +210,7 @@ cdef inline stretch stretch_of(cnp.ndarray array, bint written, Py_ssize_t index
     return s
 
 
-cdef int check_stretches(stretch *s, Py_ssize_t n, tuple names) except -1:
+cdef int check_spans(MemorySpan *s, Py_ssize_t n, tuple names) except -1:
     """No stretch that is written to may overlap another; each is of the list `names[list]`. Sorts them."""
     cdef Py_ssize_t other = 0, found = find_overlap(s, n, &other)
     if found >= 0:
@@ -220,14 +220,14 @@ cdef int check_stretches(stretch *s, Py_ssize_t n, tuple names) except -1:
 
 cdef int check_apart(tuple names, tuple arrays, int written, object in_place=None) except -1:
     """The first `written` arrays must overlap no other; but arrays[0] may be `in_place` itself. None is passed over."""
-    cdef stretch stretches[12]
+    cdef MemorySpan spans[12]
     cdef Py_ssize_t n = 0, other, i, j
     cdef bint same = arrays[0] is not None and in_place is not None and same_memory(arrays[0], in_place)
     for i in range(len(arrays)):
         if arrays[i] is not None and not (same and i >= written and arrays[i] is in_place):
-            stretches[n] = stretch_of(arrays[i], i < written, i)
+            spans[n] = span_of(arrays[i], i < written, i)
             n += 1
-    if find_overlap(stretches, n, &other) < 0:
+    if find_overlap(spans, n, &other) < 0:
         return 0
     # Stretches meet where views interleave, too, such as channels of one array: now look closely.
     for i in range(written):

@@ -41,7 +41,7 @@ def dropout_forward(x, *, p, seed, offset, bint inverted, out=None):
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
     mask = new_array(1, &words, cnp.NPY_UINT32)
-    run_dropout(table.dropout_forward, &a, x, y, mask, MASK_COST + draw_cost(a.p))
+    run_dropout(active_kernels.dropout_forward, &a, x, y, mask, MASK_COST + draw_cost(a.p))
     return y, mask
 
 
@@ -56,5 +56,5 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     grad_x = dense_output(out, grad_y, "grad_y")
     if out is not None:
         check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
-    run_dropout(table.dropout_backward, &a, grad_y, grad_x, mask, MASK_COST)
+    run_dropout(active_kernels.dropout_backward, &a, grad_y, grad_x, mask, MASK_COST)
     return grad_x

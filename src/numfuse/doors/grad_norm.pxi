@@ -38,9 +38,9 @@ def grad_norm(grads):
     work = elements * <int64_t>GRAD_NORM_COST << (kind == cnp.NPY_DOUBLE)
     if elements >= GIL_THRESHOLD:
         with nogil:
-            run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
+            run(active_kernels.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
     else:
-        run(table.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
-    table.grad_norm_merge[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
+        run(active_kernels.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
+    active_kernels.grad_norm_merge[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
     free(memory)
     return norm

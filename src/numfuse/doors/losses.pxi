@@ -30,14 +30,14 @@ cdef double run_loss(kernel *const *both, loss_args *a, int kind, int64_t cost) 
 
 cdef void run_loss_parts(kernel *task, loss_args *a, ptrdiff_t blocks, int64_t work) noexcept nogil:
     run(task, a, blocks, max(<ptrdiff_t>1, GRAIN // (a.block_rows * max(<ptrdiff_t>1, a.classes))), work)
-    run(table.loss_value, a, 1, 1, blocks)
+    run(active_kernels.loss_value, a, 1, 1, blocks)
 
 
 cdef double weigh_rows(const loss_args *a, int kind) except? -1:
     """What the rows weigh together: NaN if a weight is below 0 or NaN, which the product with another may hide."""
     cdef loss_args b = new_loss(a.rows, 1, LOSS_BLOCK_ROWS)
     b.target, b.weight, b.sample_weight = a.target, a.weight, a.sample_weight
-    return run_loss(table.sum_weights, &b, kind, STREAM_COST)
+    return run_loss(active_kernels.sum_weights, &b, kind, STREAM_COST)
 
 
 cdef double checked_weights(object weight, str name, cnp.ndarray prediction, ptrdiff_t count, str thing) except? -1:
@@ -123,7 +123,7 @@ def cross_entropy(prediction, target, weight, sample_weight, *, bint mean, label
         check_apart(("out", "prediction", "target", "weight", "sample_weight"),
                     (out, prediction, target, weight, sample_weight), 1)
     a.grad = cnp.PyArray_DATA(grad)
-    return run_loss(table.cross_entropy, &a, kind, CROSS_ENTROPY_COST), grad
+    return run_loss(active_kernels.cross_entropy, &a, kind, CROSS_ENTROPY_COST), grad
 
 
 cdef cnp.ndarray check_pair(object prediction, object target, object weight, object sample_weight, bint mean,
@@ -167,7 +167,7 @@ def mse(prediction, target, sample_weight, *, bint mean, out=None):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.mse`."""
     cdef loss_args a
     cdef cnp.ndarray grad = check_pair(prediction, target, None, sample_weight, mean, out, &a)
-    return run_loss(table.mse, &a, cnp.PyArray_TYPE(grad), MSE_COST), grad
+    return run_loss(active_kernels.mse, &a, cnp.PyArray_TYPE(grad), MSE_COST), grad
 
 
 def huber(prediction, target, sample_weight, *, bint mean, delta, out=None):
@@ -179,7 +179,7 @@ def huber(prediction, target, sample_weight, *, bint mean, delta, out=None):
         raise ValueError(f"delta must be finite and > 0, was {delta!r}")
     grad = check_pair(prediction, target, None, sample_weight, mean, out, &a)
     a.delta = threshold
-    return run_loss(table.huber, &a, cnp.PyArray_TYPE(grad), HUBER_COST), grad
+    return run_loss(active_kernels.huber, &a, cnp.PyArray_TYPE(grad), HUBER_COST), grad
 
 
 def bce_with_logits(prediction, target, pos_weight, sample_weight, *, bint mean, out=None):
@@ -188,7 +188,7 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, bint mean,
     cdef cnp.ndarray grad = check_pair(prediction, target, pos_weight, sample_weight, mean, out, &a)
     cdef double divisor = a.divisor
     a.divisor = 1
-    if run_loss(table.count_outside, &a, cnp.PyArray_TYPE(grad), STREAM_COST) > 0:
+    if run_loss(active_kernels.count_outside, &a, cnp.PyArray_TYPE(grad), STREAM_COST) > 0:
         raise ValueError(f"target must be from 0 to 1, was {target[(target < 0) | (target > 1)][0]}")
     a.divisor = divisor
-    return run_loss(table.bce_with_logits, &a, cnp.PyArray_TYPE(grad), BCE_COST), grad
+    return run_loss(active_kernels.bce_with_logits, &a, cnp.PyArray_TYPE(grad), BCE_COST), grad

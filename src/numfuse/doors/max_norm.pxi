@@ -17,12 +17,12 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
     a.ema_decay = number(ema_decay, "ema_decay", 0, 1, True)
     if averages is not None and len(averages) != n:
         raise ValueError(f"ema_params must have {n} arrays, as many as params, had {len(averages)}")
-    cdef void *memory = malloc(2 * n * sizeof(stretch) + (2 * n + 1) * sizeof(ptrdiff_t)
+    cdef void *memory = malloc(2 * n * sizeof(MemorySpan) + (2 * n + 1) * sizeof(ptrdiff_t)
                                + n * (2 * sizeof(void *) + sizeof(c_bool)))
     if memory == NULL:
         raise MemoryError
-    cdef stretch *stretches = <stretch *>memory
-    cdef ptrdiff_t *offsets = <ptrdiff_t *>(stretches + 2 * n)
+    cdef MemorySpan *spans = <MemorySpan *>memory
+    cdef ptrdiff_t *offsets = <ptrdiff_t *>(spans + 2 * n)
     cdef ptrdiff_t *lengths = offsets + n + 1
     cdef void **data = <void **>(lengths + n)
     cdef c_bool *limited = <c_bool *>(data + 2 * n)
@@ -35,13 +35,13 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
             kind = cnp.PyArray_TYPE(param)
             if not cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS):
                 check_c_order(param, place("params", i))
-            stretches[touched] = stretch_of(param, True, i)
+            spans[touched] = span_of(param, True, i)
             touched += 1
             if averages is not None:
                 check(averages[i], kind, True, "ema_params", i)
                 check_alike(averages[i], param, "ema_params", "params", i)
-                stretches[touched] = stretch_of(averages[i], True, i)
-                stretches[touched].list = 1
+                spans[touched] = span_of(averages[i], True, i)
+                spans[touched].list = 1
                 touched += 1
             if cnp.PyArray_SIZE(param) == 0 or (cnp.PyArray_NDIM(param) < 2 and averages is None):
                 continue
@@ -54,10 +54,10 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
                 a.ema_params[count] = cnp.PyArray_DATA(<cnp.ndarray>averages[i])
             elements += cnp.PyArray_SIZE(param)
             count += 1
-        check_stretches(stretches, touched, ("params", "ema_params"))
+        check_spans(spans, touched, ("params", "ema_params"))
         a.rows.count, a.rows.offsets, a.rows.steps = count, offsets, NULL
         a.lengths, a.limited = lengths, limited
-        task = table.max_norm[kind == cnp.NPY_DOUBLE]
+        task = active_kernels.max_norm[kind == cnp.NPY_DOUBLE]
         work = elements * <int64_t>MAX_NORM_COST << (kind == cnp.NPY_DOUBLE)
         grain = max(1, GRAIN * offsets[count] // max(1, elements))  # rows of the mean length
         if elements >= GIL_THRESHOLD:

@@ -28,7 +28,7 @@ def softmax_forward(x, *, out=None):
     if out is not None:
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_softmax(table.softmax_forward, &a, cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE, SOFTMAX_COST)
+    run_softmax(active_kernels.softmax_forward, &a, cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE, SOFTMAX_COST)
     return y
 
 
@@ -45,5 +45,5 @@ def softmax_backward(grad_y, y, *, out=None):
         check_apart(("out", "grad_y", "y"), (out, grad_y, y), 1, in_place=grad_y)
     a.grad_y, a.y = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>y)
     a.grad_x = cnp.PyArray_DATA(grad_x)
-    run_softmax(table.softmax_backward, &a, cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, GRADIENT_COST)
+    run_softmax(active_kernels.softmax_backward, &a, cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, GRADIENT_COST)
     return grad_x

@@ -3,7 +3,7 @@
 cdef enum:
     LISTS = 6
 
-cdef class Table:
+cdef class TensorLists:
     """The tensors of one optimizer step, checked, as C arrays. Those without a gradient are left out."""
     cdef void *memory
     cdef void **arrays[LISTS]
@@ -24,19 +24,19 @@ cdef class Table:
         cdef ptrdiff_t *offsets
         cdef int64_t *counts
         cdef int64_t *taken
-        cdef stretch *stretches
-        cdef stretch *touched
+        cdef MemorySpan *spans
+        cdef MemorySpan *touched
         cdef tuple params, grads
         cdef cnp.ndarray param
         self.take(names, lists, required, steps)
         params, grads = self.lists[0], self.lists[1]
         n = len(params)
-        self.memory = malloc((LISTS * n + 1) * sizeof(stretch) + n * (LISTS * sizeof(void *) + 2 * sizeof(int64_t))
+        self.memory = malloc((LISTS * n + 1) * sizeof(MemorySpan) + n * (LISTS * sizeof(void *) + 2 * sizeof(int64_t))
                              + sizeof(ptrdiff_t))
         if self.memory == NULL:
             raise MemoryError
-        stretches = <stretch *>self.memory
-        offsets = <ptrdiff_t *>(stretches + LISTS * n + 1)
+        spans = <MemorySpan *>self.memory
+        offsets = <ptrdiff_t *>(spans + LISTS * n + 1)
         counts = <int64_t *>(offsets + n + 1)
         taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         for k in range(LISTS):
@@ -67,7 +67,7 @@ cdef class Table:
                 if size > 0:
                     # All are dense, so that the first byte and the number of bytes say where they lie.
                     self.arrays[k][active] = cnp.PyArray_DATA(<cnp.ndarray>item)
-                    touched = stretches + k * n + active
+                    touched = spans + k * n + active
                     touched.begin = <uintptr_t>self.arrays[k][active]
                     touched.end = touched.begin + size * itemsize
                     touched.written, touched.list, touched.index = k != 1, k, i
@@ -76,14 +76,14 @@ cdef class Table:
                 offsets[active + 1] = offsets[active] + size
                 active += 1
         # List after list, since the arrays of one often lie in memory in this order: that sorts quickly.
-        touched = stretches
+        touched = spans
         for k in range(count):
             if self.arrays[k] != NULL:
-                memmove(touched, stretches + k * n, active * sizeof(stretch))
+                memmove(touched, spans + k * n, active * sizeof(MemorySpan))
                 touched += active
-        touched[0] = stretch_of(self.steps, True, -1)
+        touched[0] = span_of(self.steps, True, -1)
         touched.list = <int>count
-        check_stretches(stretches, touched - stretches + 1, names)
+        check_spans(spans, touched - spans + 1, names)
         self.size = offsets[active]
         self.tensors.count = active
         self.tensors.offsets = offsets
@@ -163,7 +163,7 @@ cdef int take_options(step_args *a, object lr, object weight_decay, bint decoupl
     a.decoupled, a.proximal, a.maximize = decoupled, proximal, maximize
 
 
-cdef int take_arrays(step_args *a, Table t, int ema) except -1:
+cdef int take_arrays(step_args *a, TensorLists t, int ema) except -1:
     """The lists that every step has; the averages are number `ema`."""
     a.tensors = t.tensors
     a.params, a.grads, a.ema_params = t.arrays[0], t.arrays[1], t.arrays[ema]
@@ -174,7 +174,7 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
              weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.sgd_step`."""
     cdef sgd_args a
-    cdef Table t = Table.__new__(Table)
+    cdef TensorLists t = TensorLists.__new__(TensorLists)
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.momentum = number(momentum, "momentum", 0, 1 if running_average else INFINITY, running_average)
     a.dampening = number(dampening, "dampening", 0, INFINITY)
@@ -188,7 +188,7 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
            (params, grads, momentum_buffers, ema_params), 2, steps)
     take_arrays(&a.step, t, 3)
     a.momentum_buffers = t.arrays[2]
-    t.run(table.sgd_step, &a, SGD_COST)
+    t.run(active_kernels.sgd_step, &a, SGD_COST)
 
 
 def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
@@ -196,7 +196,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
                  weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.rmsprop_step`."""
     cdef rmsprop_args a
-    cdef Table t = Table.__new__(Table)
+    cdef TensorLists t = TensorLists.__new__(TensorLists)
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.alpha = number(alpha, "alpha", 0, 1)
     a.eps = number(eps, "eps", 0, INFINITY)
@@ -209,7 +209,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
            (params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params), 3, steps)
     take_arrays(&a.step, t, 5)
     a.square_avgs, a.grad_avgs, a.momentum_buffers = t.arrays[2], t.arrays[3], t.arrays[4]
-    t.run(table.rmsprop_step, &a, RMSPROP_COST)
+    t.run(active_kernels.rmsprop_step, &a, RMSPROP_COST)
 
 
 def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
@@ -217,7 +217,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
               weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.adam_step`."""
     cdef adam_args a
-    cdef Table t = Table.__new__(Table)
+    cdef TensorLists t = TensorLists.__new__(TensorLists)
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.beta1 = number(beta1, "beta1", 0, 1, True)
     a.beta2 = number(beta2, "beta2", 0, 1, True)
@@ -226,7 +226,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
            (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params), 4, steps)
     take_arrays(&a.step, t, 5)
     a.exp_avgs, a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[2], t.arrays[3], t.arrays[4]
-    t.run(table.adam_step, &a, ADAM_COST)
+    t.run(active_kernels.adam_step, &a, ADAM_COST)
 
 
 def adagrad_step(params, grads, sums, ema_params, steps, *,
@@ -234,11 +234,11 @@ def adagrad_step(params, grads, sums, ema_params, steps, *,
                  weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.adagrad_step`."""
     cdef adagrad_args a
-    cdef Table t = Table.__new__(Table)
+    cdef TensorLists t = TensorLists.__new__(TensorLists)
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
     a.lr_decay = number(lr_decay, "lr_decay", 0, INFINITY)
     a.eps = number(eps, "eps", 0, INFINITY)
     t.fill(("params", "grads", "sums", "ema_params", "steps"), (params, grads, sums, ema_params), 3, steps)
     take_arrays(&a.step, t, 3)
     a.sums = t.arrays[2]
-    t.run(table.adagrad_step, &a, ADAGRAD_COST)
+    t.run(active_kernels.adagrad_step, &a, ADAGRAD_COST)

@@ -20,31 +20,31 @@ class ReLU(Masked, leaf=True):
     def forward(self, x):
         check_array("x", x)
         y, mask = self.kernels.bias_relu_dropout_forward(dense(x), None, relu=True, p=0.0, seed=0, offset=0)
-        self.keep_mask(mask, 0.0, y)
+        self.save_mask(mask, 0.0, y)
         return y
 
 
 class Activation(Module):
     """A function of each element alone, by its name in `numfuse.reference.activation_forward`.
 
-    Its derivative is one of its result, or else of its input; which of them it keeps, `keeps_result` says.
+    Its derivative is one of its result, or else of its input; which of them it keeps, `saves_result` says.
     """
 
     alpha = 0.0
-    keeps_result = False
+    saves_result = False
 
     def forward(self, x):
         check_array("x", x)
         x = dense(x)
         y = self.kernels.activation_forward(x, None, function=self.function_name, alpha=self.alpha)
-        self.keep(y if self.keeps_result else x)
+        self.save_for_backward(y if self.saves_result else x)
         return y
 
     def backward(self, grad_y, accumulate=False):
-        kept = self.kept()
-        grad_y = checked_gradient(grad_y, kept.shape, kept.strides, kept.dtype)
+        saved = self.saved()
+        grad_y = checked_gradient(grad_y, saved.shape, saved.strides, saved.dtype)
         return self.kernels.activation_backward(
-            grad_y, kept, None, function=self.function_name, alpha=self.alpha, grad_bias=None)
+            grad_y, saved, None, function=self.function_name, alpha=self.alpha, grad_bias=None)
 
 
 class Sigmoid(Activation, leaf=True):
@@ -61,7 +61,7 @@ class Sigmoid(Activation, leaf=True):
     """
 
     function_name = "sigmoid"
-    keeps_result = True
+    saves_result = True
 
 
 class Tanh(Activation, leaf=True):
@@ -78,7 +78,7 @@ class Tanh(Activation, leaf=True):
     """
 
     function_name = "tanh"
-    keeps_result = True
+    saves_result = True
 
 
 class LeakyReLU(Activation, leaf=True):
@@ -212,11 +212,11 @@ class Softmax(Module, leaf=True):
         if x.ndim == 0:
             raise ValueError("x must have shape (..., C), was ()")
         y = self.kernels.softmax_forward(c_dense(x))
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, grad_y, accumulate=False):
-        y = self.kept()
+        y = self.saved()
         check_gradient(grad_y, y.shape, y.dtype)
         return self.kernels.softmax_backward(c_dense(grad_y), y)
 

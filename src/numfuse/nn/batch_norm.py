@@ -28,7 +28,7 @@ class BatchNorm(Module):
         self.running_mean = np.zeros(self.num_features, self.dtype) if track_running_stats else None
         self.running_var = np.ones(self.num_features, self.dtype) if track_running_stats else None
         self.num_batches_tracked = np.array(0, dtype=np.int64) if track_running_stats else None
-        self.own_gradients()
+        self.init_gradients()
 
     def freeze(self, mode=True):
         """Take the running statistics in training, too, and leave them alone; `mode=False` ends it. Returns self.
@@ -60,11 +60,11 @@ class BatchNorm(Module):
         else:
             y, groups = self._normalize_groups(entries, mask)
         if self.training:
-            self._kept = entries, groups, not self.frozen, mask
+            self._saved = entries, groups, not self.frozen, mask
         return y if mask is None else mask.put(y)
 
     def backward(self, grad_y, accumulate=False):
-        x, groups, training, mask = self.kept()
+        x, groups, training, mask = self.saved()
         check_gradient(grad_y, x.shape if mask is None else mask.shape, x.dtype)
         if mask is not None:
             grad_y = mask.take(grad_y)
@@ -95,12 +95,12 @@ class BatchNorm(Module):
             axis=self.axis, momentum=momentum, eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
         if batches is not None:
             self.num_batches_tracked[...] = batches
-        self._kept = x, [(None, mean, rstd)], True, None
+        self._saved = x, [(None, mean, rstd)], True, None
         return y, mask
 
     def relu_dropout_backward(self, grad_y, mask, p, accumulate):
         """The gradient through all that."""
-        x, [(_, mean, rstd)], _, _ = self._kept
+        x, [(_, mean, rstd)], _, _ = self._saved
         check_gradient(grad_y, x.shape, x.dtype)
         grad_weight, grad_bias = self._targets(accumulate)
         grad_x = self.kernels.batch_norm_relu_dropout_backward(

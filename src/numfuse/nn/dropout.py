@@ -29,7 +29,7 @@ class RandomMask(Masked):
         p, seed, offset = self.next_draw()
         y, mask = self.draw(x, p, seed, offset)
         self.offset[...] = offset + 1
-        self.keep_mask(mask, p if self.inverted else 0.0, y)
+        self.save_mask(mask, p if self.inverted else 0.0, y)
         return y
 
     def check_input(self, x):
@@ -108,7 +108,7 @@ class ChannelDropout(RandomMask):
             c_dense(x), p=p, seed=seed, offset=offset, inverted=self.inverted, axis=self.axis)
 
     def backward(self, grad_y, accumulate=False):
-        mask, p, shape, _, dtype = self.kept()
+        mask, p, shape, _, dtype = self.saved()
         check_gradient(grad_y, shape, dtype)
         return self.kernels.channel_dropout_backward(c_dense(grad_y), mask, p=p, axis=self.axis)
 

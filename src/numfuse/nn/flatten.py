@@ -25,11 +25,11 @@ class Flatten(Module, leaf=True):
         if not -x.ndim <= self.start_dim < x.ndim:
             raise ValueError(f"x must have an axis {self.start_dim}, the start_dim, had shape {x.shape}")
         shape = *x.shape[: self.start_dim], math.prod(x.shape[self.start_dim :])
-        self.keep(x.shape, shape, x.dtype)
+        self.save_for_backward(x.shape, shape, x.dtype)
         return x.reshape(shape)
 
     def backward(self, grad_y, accumulate=False):
-        x_shape, y_shape, dtype = self.kept()
+        x_shape, y_shape, dtype = self.saved()
         check_gradient(grad_y, y_shape, dtype)
         return grad_y.reshape(x_shape)
 

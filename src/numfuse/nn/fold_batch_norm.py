@@ -63,4 +63,4 @@ def _put_into(linear, norm):
     shift = 0 if norm.bias is None else norm.bias
     linear.weight = (linear.weight * scale[:, np.newaxis]).astype(norm.dtype)
     linear.bias = (bias * scale + shift).astype(norm.dtype)
-    linear.own_gradients()
+    linear.init_gradients()

@@ -8,7 +8,7 @@ from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
-from .module import KeptTogether, masked_forward
+from .module import SavedTogether, masked_forward
 
 
 class Block:
@@ -22,7 +22,7 @@ class Block:
     """
 
     kinds = ()
-    _kept = None
+    _saved = None
 
     def __init__(self, layers):
         self.layers = layers
@@ -43,11 +43,11 @@ class Block:
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        kept = self._kept
+        kept = self._saved
         if kept is not None:
             expected = kept if kept.first is None else kept.first
             for layer in self.layers:
-                if layer._kept is not expected or is_patched(layer):
+                if layer._saved is not expected or is_patched(layer):
                     break
                 expected = kept
             else:
@@ -56,13 +56,13 @@ class Block:
             grad_y = layer.backward(grad_y, accumulate)
         return grad_y
 
-    def keep(self, values, first=None):
+    def save_for_backward(self, values, first=None):
         """Keep `values` for `fused_backward`; the first layer may keep `first`, the others where to find them."""
-        self._kept = kept = KeptTogether(values, first)
+        self._saved = kept = SavedTogether(values, first)
         for layer in self.layers:
-            layer._kept = kept
+            layer._saved = kept
         if first is not None:
-            self.layers[0]._kept = first
+            self.layers[0]._saved = first
 
     def has_parameters(self):
         return any(layer.has_parameters() for layer in self.layers)
@@ -93,7 +93,7 @@ class BiasReLUDropout(Block):
         if training:
             if self.dropout is not None:
                 self.dropout.offset[...] = offset + 1
-            self.keep((kept_bits, p, y.shape, y.strides, y.dtype), kept_x)
+            self.save_for_backward((kept_bits, p, y.shape, y.strides, y.dtype), kept_x)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):
@@ -122,7 +122,7 @@ class BatchNormReLUDropout(Block):
         y, kept_bits = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
         if dropout is not None:
             dropout.offset[...] = offset + 1
-        self.keep((kept_bits, p), norm._kept)
+        self.save_for_backward((kept_bits, p), norm._saved)
         return y
 
     def fused_backward(self, kept, grad_y, accumulate, input_grad):

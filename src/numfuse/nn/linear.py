@@ -49,7 +49,7 @@ class Linear(Module, leaf=True):
         bound = 1 / math.sqrt(self.in_features)
         self.weight = rng.uniform(-bound, bound, (self.out_features, self.in_features)).astype(dtype)
         self.bias = rng.uniform(-bound, bound, self.out_features).astype(dtype) if bias else None
-        self.own_gradients()
+        self.init_gradients()
 
     def forward(self, x):
         y = self.product(x)
@@ -60,7 +60,7 @@ class Linear(Module, leaf=True):
         return y
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        x = self.kept()
+        x = self.saved()
         check_gradient(grad_y, (*x.shape[:-1], self.out_features), x.dtype)
         return self.masked_backward(c_dense(grad_y), None, 0.0, accumulate, input_grad)
 
@@ -71,7 +71,7 @@ class Linear(Module, leaf=True):
             raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
         y = matmul(x, self.weight.T, self.out_features)
         if self.training:
-            self._kept = x
+            self._saved = x
         return y
 
     def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
@@ -81,7 +81,7 @@ class Linear(Module, leaf=True):
             grad_bias = np.empty_like(grad_bias)
         if mask is not None or grad_bias is not None:
             grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
-        inputs, outputs = self._kept, grad_y
+        inputs, outputs = self._saved, grad_y
         if inputs.ndim != 2:
             inputs, outputs = as_rows(inputs), as_rows(outputs)
         if accumulate:

@@ -1,14 +1,14 @@
 import numpy as np
 
 from .. import checks
-from ..backend import UsesKernels
+from ..backend import BackendMixin
 from .checks import c_dense, check_array, check_shape, dense
 
 INT64 = np.dtype(np.int64)
 INT64_MAX = np.iinfo(np.int64).max
 
 
-class Loss(UsesKernels):
+class Loss(BackendMixin):
     """What the losses share: `forward` returns one number and keeps the gradient that comes with it.
 
     A loss defines `arrays(prediction, target, sample_weight)`, which refuses what does not suit it and
@@ -17,7 +17,7 @@ class Loss(UsesKernels):
     """
 
     option_names = ()
-    _kept = None
+    _saved = None
     _grad = None
 
     def __init__(self, reduction="mean"):
@@ -36,14 +36,14 @@ class Loss(UsesKernels):
     def __getstate__(self):
         # As with layers, what a backward would need is neither pickled nor copied.
         state = super().__getstate__()
-        state.pop("_kept", None)
+        state.pop("_saved", None)
         state.pop("_grad", None)
         return state
 
     def forward(self, prediction, target, sample_weight=None):
         arrays = self.arrays(prediction, target, sample_weight)
         value, self._grad = self._run(arrays)
-        self._kept = arrays
+        self._saved = arrays
         return value
 
     def backward(self):
@@ -51,10 +51,10 @@ class Loss(UsesKernels):
 
         May be called again, as long as the arrays given to that forward have not been changed.
         """
-        if self._kept is None:
+        if self._saved is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
         grad, self._grad = self._grad, None
-        return self._run(self._kept)[1] if grad is None else grad
+        return self._run(self._saved)[1] if grad is None else grad
 
     def _run(self, arrays):
         kernel = getattr(self.kernels, self.kernel_names[0])

@@ -9,12 +9,12 @@ from .module import Module
 class Masked(Module):
     """A layer without parameters, whose forward keeps the mask of `numfuse.reference.bias_relu_dropout_forward`."""
 
-    def keep_mask(self, mask, p, y):
+    def save_mask(self, mask, p, y):
         """Keep for `backward` what the kernel returned."""
-        self.keep(mask, p, y.shape, y.strides, y.dtype)
+        self.save_for_backward(mask, p, y.shape, y.strides, y.dtype)
 
     def backward(self, grad_y, accumulate=False):
-        mask, p, *like_y = self.kept()
+        mask, p, *like_y = self.saved()
         grad_y = checked_gradient(grad_y, *like_y)
         return self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=None)
 

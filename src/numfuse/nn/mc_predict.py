@@ -39,7 +39,7 @@ def mc_predict(net, x, n, *, rng=None):
     if not dropouts:
         raise ValueError("net must have a dropout layer, had none")
     rng = np.random.default_rng(rng)
-    before = [(layer.seed.copy(), layer.offset.copy(), layer._kept) for layer in dropouts]
+    before = [(layer.seed.copy(), layer.offset.copy(), layer._saved) for layer in dropouts]
     try:
         with modes_restored(net):
             net.eval()
@@ -49,7 +49,7 @@ def mc_predict(net, x, n, *, rng=None):
             return _moments((net.forward(x) for _ in range(n)), n)
     finally:
         for layer, (seed, offset, kept) in zip(dropouts, before):
-            layer.seed[...], layer.offset[...], layer._kept = seed, offset, kept
+            layer.seed[...], layer.offset[...], layer._saved = seed, offset, kept
 
 
 def _moments(outputs, n):

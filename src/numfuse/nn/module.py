@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..backend import UsesKernels
+from ..backend import BackendMixin
 from .checks import check_array, check_shape
 
 
-class Module(UsesKernels):
+class Module(BackendMixin):
     """What all layers share: names, modes, state, backend.
 
     A layer defines `forward(x)`, or `forward(x, mask=None)` if it is to know which rows are padding, and
@@ -27,12 +27,12 @@ class Module(UsesKernels):
     ...     parameter_names = ("weight",)
     ...     def __init__(self):
     ...         self.weight = np.ones(1, np.float32)
-    ...         self.own_gradients()
+    ...         self.init_gradients()
     ...     def forward(self, x):
-    ...         self.keep(x)
+    ...         self.save_for_backward(x)
     ...         return x * self.weight
     ...     def backward(self, grad_y, accumulate=False):
-    ...         grad_weight = (grad_y * self.kept()).sum(keepdims=True)
+    ...         grad_weight = (grad_y * self.saved()).sum(keepdims=True)
     ...         self.grad_weight[...] = grad_weight + self.grad_weight if accumulate else grad_weight
     ...         return grad_y * self.weight
     >>> layer = Scale()
@@ -62,7 +62,7 @@ class Module(UsesKernels):
     parameter_names = ()
     buffer_names = ()
     training = True
-    _kept = None
+    _saved = None
     _leaf = False
 
     def __init_subclass__(cls, leaf=False, **options):
@@ -183,24 +183,24 @@ class Module(UsesKernels):
             child.set_backend(module)
         return self
 
-    def own_gradients(self):
+    def init_gradients(self):
         """Give every parameter a gradient array of zeros; for the end of a layer's `__init__`."""
         for name in self.parameter_names:
             parameter = getattr(self, name)
             setattr(self, gradient_name(name), None if parameter is None else np.zeros_like(parameter))
 
-    def keep(self, *values):
+    def save_for_backward(self, *values):
         """Keep `values` for `backward`, if in training mode."""
         if self.training:
-            self._kept = values[0] if len(values) == 1 else values
+            self._saved = values[0] if len(values) == 1 else values
 
-    def kept(self):
+    def saved(self):
         """What the last forward in training mode kept."""
         self.check_training()
-        if self._kept is None or type(self._kept) is KeptTogether:
-            alone = "" if self._kept is None else ", of this layer itself: a Sequential has run it as one with others"
+        if self._saved is None or type(self._saved) is SavedTogether:
+            alone = "" if self._saved is None else ", of this layer itself: a Sequential has run it as one with others"
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it{alone}")
-        return self._kept
+        return self._saved
 
     def check_training(self):
         """RuntimeError in evaluation mode, the forward of which has kept nothing for `backward`."""
@@ -219,7 +219,7 @@ class Module(UsesKernels):
 
     def __getstate__(self):
         state = super().__getstate__()
-        state.pop("_kept", None)
+        state.pop("_saved", None)
         return state
 
     def _below(self):
@@ -253,7 +253,7 @@ def modes_restored(net):
             module.training = training
 
 
-class KeptTogether:
+class SavedTogether:
     """What layers keep that were run as one: `values`, which none can use alone, and what `first` of them can."""
 
     def __init__(self, values, first):

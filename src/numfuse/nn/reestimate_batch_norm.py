@@ -30,7 +30,7 @@ def reestimate_batch_norm(net, batches, *, masked=False):
     if not isinstance(net, Module):
         raise TypeError(f"net must be a Module, was {type(net).__name__}")
     norms = [module for module in net.modules() if isinstance(module, BatchNorm) and module.running_mean is not None]
-    options = [(norm, norm.momentum, norm.frozen, norm._kept) for norm in norms]
+    options = [(norm, norm.momentum, norm.frozen, norm._saved) for norm in norms]
     before = [norm.state_dict() for norm in norms]
     try:
         with modes_restored(net):
@@ -52,7 +52,7 @@ def reestimate_batch_norm(net, batches, *, masked=False):
         raise
     finally:
         for norm, momentum, frozen, kept in options:
-            norm.momentum, norm.frozen, norm._kept = momentum, frozen, kept
+            norm.momentum, norm.frozen, norm._saved = momentum, frozen, kept
 
 
 def _arguments(batch, masked):

@@ -4,18 +4,18 @@ from operator import is_
 import numpy as np
 
 from .. import native
-from ..backend import UsesKernels
+from ..backend import BackendMixin
 from ..checks import number
 from .call import Call, check_arrays, marks, references, state_array
 from .checks import check_keys, check_overlap, check_param, flag, optional_norm
 from .norm import norm_of
 from .regularization import check_regularization, kernel_options
-from .state import HasState
+from .state import StateDictMixin
 
 UNSCALED = 1.0  # a default that is recognised needs no check
 
 
-class Optimizer(UsesKernels, HasState):
+class Optimizer(BackendMixin, StateDictMixin):
     """What all optimizers share: parameter groups, their state, and the step. Use a subclass.
 
     params : the arrays to update in place, float32 or float64, of any shape, contiguous, writable,

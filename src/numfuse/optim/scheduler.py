@@ -11,7 +11,7 @@ class Scheduler:
     """Sets options of an optimizer by schedules, now and after every `step`.
 
     optimizer : its `param_groups` hold the base values, each its own, from which the schedules start
-    schedules : one for each option to set, by its name, of `numfuse.optim.schedules`: lr=Step(30). All
+    schedules : one for each option to set, by its name, of `numfuse.optim.schedules`: lr=StepLR(30). All
         groups take it; or it is a list with one for each group, None for a group that stays as it is. For a
         pair it is a pair, such as betas=(OneCycleMomentum(100), None), None for what stays as it is.
         Every number in the groups may be scheduled, and the optimizer's `max_grad_norm`.
@@ -21,9 +21,9 @@ class Scheduler:
 
     >>> import numpy as np
     >>> from numfuse import optim
-    >>> from numfuse.optim.schedules import Exponential, Linear
+    >>> from numfuse.optim.schedules import ExponentialLR, LinearLR
     >>> optimizer = optim.SGD([np.ones(3)], lr=0.8, momentum=0.5)
-    >>> scheduler = Scheduler(optimizer, lr=Exponential(gamma=0.5), momentum=Linear(1.0, 1.5, total_iters=2))
+    >>> scheduler = Scheduler(optimizer, lr=ExponentialLR(gamma=0.5), momentum=LinearLR(1.0, 1.5, total_iters=2))
     >>> for _ in range(4):
     ...     _ = optimizer.step([np.ones(3)])
     ...     print(optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"])
@@ -38,7 +38,7 @@ class Scheduler:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be an Optimizer, was {type(optimizer).__name__}")
         if not schedules:
-            raise TypeError("a Scheduler needs at least one schedule, such as lr=schedules.Step(30)")
+            raise TypeError("a Scheduler needs at least one schedule, such as lr=schedules.StepLR(30)")
         self.optimizer = optimizer
         self._groups = len(optimizer.param_groups)
         targets = [target for name, wanted in schedules.items() for target in self._targets_of(name, wanted)]
@@ -57,7 +57,7 @@ class Scheduler:
     def step(self, metric=None):
         """Count a step, and set the options for the next one.
 
-        metric : a number, which `ReduceOnPlateau` needs; other schedules pay no heed to it
+        metric : a number, which `ReduceLROnPlateau` needs; other schedules pay no heed to it
         """
         metric = None if metric is None else real("metric", metric)
         targets = [replace(target, schedule=target.schedule.observe(self._steps, metric)) for target in self._targets]

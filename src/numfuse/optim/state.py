@@ -5,10 +5,10 @@ import numpy as np
 from .call import state_array
 from .checks import check_keys, check_like, check_param, check_same, flag, optional_norm, step_count
 
-WHOLE = {"max_grad_norm": optional_norm, "skip_nonfinite": flag, "skipped_steps": step_count}  # for all groups
+GLOBAL_OPTIONS = {"max_grad_norm": optional_norm, "skip_nonfinite": flag, "skipped_steps": step_count}  # for all groups
 
 
-class HasState:
+class StateDictMixin:
     """An optimizer's options and state as dicts and lists, and back; and its averages in the parameters' place."""
 
     _is_averaged = False
@@ -37,7 +37,7 @@ class HasState:
                 groups[-1]["param_names"] = list(group["param_names"])
             first += size
         return {"state": {i: state[i] for i in sorted(state)}, "param_groups": groups,
-                **{name: getattr(self, name) for name in WHOLE}}
+                **{name: getattr(self, name) for name in GLOBAL_OPTIONS}}
 
     def load_state_dict(self, state_dict):
         """Take over a copy of what `state_dict` returned, here or in another process.
@@ -45,9 +45,9 @@ class HasState:
         Groups, parameters, names, shapes and dtypes must be the same here as there. What is set for all groups
         stays as it is here where the dict lacks it.
         """
-        check_keys("state_dict", state_dict, ("state", "param_groups"), optional=WHOLE)
+        check_keys("state_dict", state_dict, ("state", "param_groups"), optional=GLOBAL_OPTIONS)
         whole = {name: check(f"state_dict[{name!r}]", state_dict[name])
-                 for name, check in WHOLE.items() if name in state_dict}
+                 for name, check in GLOBAL_OPTIONS.items() if name in state_dict}
         mine, states, loaded = self.state_dict(), state_dict["state"], state_dict["param_groups"]
         if isinstance(states, dict) and len(states) != len(mine["state"]):
             raise ValueError(f"state_dict has the state of {len(states)} parameters, here are {len(mine['state'])}")

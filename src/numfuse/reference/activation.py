@@ -42,13 +42,13 @@ def activation_forward(x, bias, *, function, alpha, out=None):
     return y
 
 
-def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out=None):
+def activation_backward(grad_y, saved, bias, *, function, alpha, grad_bias, out=None):
     """The gradient through `activation_forward`::
 
         grad_x    = grad_y * f'(x + bias)
         grad_bias = sum of grad_x over all axes but the last, as `bias_relu_dropout_backward` takes it
 
-    grad_y, kept : arrays of one shape, dtype and memory order; kept is the y of "sigmoid" and "tanh", the x of others
+    grad_y, saved : arrays of one shape, dtype and memory order; saved is the y of "sigmoid" and "tanh", the x of others
     bias : as for `activation_forward`; y has it in it, so that "sigmoid" and "tanh" pay no attention
     function, alpha : as for `activation_forward`
     grad_bias : (C,) array of their dtype that is overwritten, or None
@@ -58,8 +58,8 @@ def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out=N
     """
     grad_x = np.empty_like(grad_y) if out is None else out
     with np.errstate(all="ignore"):
-        argument = kept if bias is None or function in FROM_RESULT else kept + bias
-        grad_x[...] = grad_y * SLOPES[function](argument, scalar(alpha, kept.dtype))
+        argument = saved if bias is None or function in FROM_RESULT else saved + bias
+        grad_x[...] = grad_y * SLOPES[function](argument, scalar(alpha, saved.dtype))
         if grad_bias is not None and grad_bias.size:
             grad_bias[...] = row_sums(grad_x.reshape(-1), grad_bias.size).astype(grad_x.dtype)
     return grad_x

@@ -22,9 +22,10 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
 
         total    = sum_c exp(x[c] - m)
         loss[c]  = log(total) - (x[c] - m)
-        hit      = (1 - s) w v[t],    even = w s / C
-        value    = sum over rows of  hit loss[t] + even sum_c v[c] loss[c]
-        grad[c]  = (hit + even sum_c v[c]) exp(x[c] - m) / total - even v[c] - hit (c == t)
+        target_coef      = (1 - s) w v[t],    smoothing_coef = w s / C
+        value    = sum over rows of  target_coef loss[t] + smoothing_coef sum_c v[c] loss[c]
+        grad[c]  = (target_coef + smoothing_coef sum_c v[c]) exp(x[c] - m) / total
+                   - smoothing_coef v[c] - target_coef (c == t)
 
     That is the cross-entropy with 1 - s of a one-hot distribution and s of an even one (Szegedy et al.
     2016, section 7), each class weighted.
@@ -49,21 +50,21 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
     divisor, share = _divisor(v[target] * w, 1, mean)
     rows = np.arange(n)
     with np.errstate(all="ignore"):  # infinite logits and overflow show in the value
-        hit = ((1 - label_smoothing) * (v[target] * w).astype(np.float64)).astype(dtype)
-        even = (label_smoothing / max(classes, 1) * w.astype(np.float64)).astype(dtype)
+        target_coef = ((1 - label_smoothing) * (v[target] * w).astype(np.float64)).astype(dtype)
+        smoothing_coef = (label_smoothing / max(classes, 1) * w.astype(np.float64)).astype(dtype)
         v_sum = scalar(float(v.sum(dtype=np.float64)), dtype)
         shifted = prediction - prediction.max(axis=1, keepdims=True, initial=-np.inf)
         exp = np.exp(shifted)
         total = exp.sum(axis=1, dtype=np.float64).astype(dtype)
-        even_logits = _times(v, shifted).sum(axis=1, dtype=np.float64).astype(dtype)
-        terms = _times(hit, np.log(total) - shifted[rows, target])
-        terms += _times(even, v_sum * np.log(total) - even_logits)
-        hit, even = _shares(hit, share), _shares(even, share)
-        whole = hit + even * v_sum
-        grad = np.multiply(exp, (whole / total)[:, None], out=out)
-        grad -= even[:, None] * v
-        grad[rows, target] -= hit
-        grad[whole == 0] = 0
+        logit_sum = _times(v, shifted).sum(axis=1, dtype=np.float64).astype(dtype)
+        terms = _times(target_coef, np.log(total) - shifted[rows, target])
+        terms += _times(smoothing_coef, v_sum * np.log(total) - logit_sum)
+        target_coef, smoothing_coef = _shares(target_coef, share), _shares(smoothing_coef, share)
+        coef_sum = target_coef + smoothing_coef * v_sum
+        grad = np.multiply(exp, (coef_sum / total)[:, None], out=out)
+        grad -= smoothing_coef[:, None] * v
+        grad[rows, target] -= target_coef
+        grad[coef_sum == 0] = 0
     return _quotient(terms, divisor), grad
 
 

@@ -177,15 +177,15 @@ def activation_forward(x, bias, *, function, alpha, out):
     return _rival(forward, [_device(out)], [_device(x), _device(bias)], ["y"])
 
 
-def activation_backward(grad_y, kept, bias, *, function, alpha, grad_bias, out):
-    def backward(grad_x, grad_bias, grad_y, kept, bias):
+def activation_backward(grad_y, saved, bias, *, function, alpha, grad_bias, out):
+    def backward(grad_x, grad_bias, grad_y, saved, bias):
         if function in ("sigmoid", "tanh"):
-            grad_x = grad_y * (1 - kept * kept if function == "tanh" else kept * (1 - kept))
+            grad_x = grad_y * (1 - saved * saved if function == "tanh" else saved * (1 - saved))
         else:
-            (grad_x,) = jax.vjp(_function(function, alpha), kept if bias is None else kept + bias)[1](grad_y)
+            (grad_x,) = jax.vjp(_function(function, alpha), saved if bias is None else saved + bias)[1](grad_y)
         return grad_x, None if grad_bias is None else grad_x.sum(0)
 
-    fixed = [_device(grad_y), _device(kept), _device(bias)]
+    fixed = [_device(grad_y), _device(saved), _device(bias)]
     return _rival(backward, [_device(out), _device(grad_bias)], fixed, ("grad_x", "grad_bias"))
 
 

@@ -235,12 +235,12 @@ def activation_forward(*, x, bias, function, alpha, out):
     return _rival(run, {"y": out})
 
 
-def activation_backward(*, grad_y, kept, bias, function, alpha, grad_bias, out):
-    grad_y, kept, bias, sums, grad_x = _shared(grad_y, kept, bias, grad_bias, out)
+def activation_backward(*, grad_y, saved, bias, function, alpha, grad_bias, out):
+    grad_y, saved, bias, sums, grad_x = _shared(grad_y, saved, bias, grad_bias, out)
     if bias is not None and function not in ("sigmoid", "tanh"):
-        kept = kept + bias
+        saved = saved + bias
     name, approximate = _operator(function)
-    options = {"leaky_relu": [kept, alpha, False], "elu": [alpha, 1, 1, False, kept]}.get(function, [kept])
+    options = {"leaky_relu": [saved, alpha, False], "elu": [alpha, 1, 1, False, saved]}.get(function, [saved])
     backward = getattr(torch.ops.aten, f"{name}_backward").grad_input
 
     def run():

@@ -35,7 +35,7 @@ class _Several(Schedule):
 
 
 @dataclass(frozen=True)
-class Product(_Several):
+class ChainedScheduler(_Several):
     """All at once: the value of each is the base of the next, so that their factors are multiplied."""
 
     def __call__(self, step, base):
@@ -48,7 +48,7 @@ class Product(_Several):
 
 
 @dataclass(frozen=True)
-class Sequential(_Several):
+class SequentialLR(_Several):
     """One after the other: schedule number k from milestone number k on, where its own steps begin at 0.
 
     `milestones` are increasing numbers of steps, one fewer than the schedules. All have the same base.

@@ -7,7 +7,7 @@ from .schedule import Schedule
 
 
 @dataclass(frozen=True)
-class CosineAnnealing(Schedule):
+class CosineAnnealingLR(Schedule):
     """Half a cosine from base to eta_min over T_max steps, and back over the next (Loshchilov and Hutter 2017)::
 
         eta_min + (base - eta_min) * (1 + cos(pi * step / T_max)) / 2
@@ -45,7 +45,7 @@ class CosineAnnealingWarmRestarts(Schedule):
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycleLR(Schedule):
     """The learning rate of the 1cycle policy (Smith and Topin 2018), up and down over `total_steps` steps.
 
     From max_lr / div_factor up to max_lr during the share `pct_start` of the steps, then down to
@@ -77,7 +77,7 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class OneCycleMomentum(Schedule):
-    """The momentum that goes with `OneCycle`: from max_momentum to base_momentum while it rises, and back."""
+    """The momentum that goes with `OneCycleLR`: from max_momentum to base_momentum while it rises, and back."""
 
     total_steps: int
     pct_start: float = 0.3

@@ -7,7 +7,7 @@ from .schedule import Schedule, increasing
 
 
 @dataclass(frozen=True)
-class Lambda(Schedule):
+class LambdaLR(Schedule):
     """base * lr_lambda(step)"""
 
     lr_lambda: Callable[[int], float]
@@ -21,7 +21,7 @@ class Lambda(Schedule):
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class ConstantLR(Schedule):
     """base * factor for `total_iters` steps, then base."""
 
     factor: float = 1 / 3
@@ -36,7 +36,7 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Step(Schedule):
+class StepLR(Schedule):
     """base * gamma^k after k * step_size steps."""
 
     step_size: int
@@ -51,7 +51,7 @@ class Step(Schedule):
 
 
 @dataclass(frozen=True)
-class MultiStep(Schedule):
+class MultiStepLR(Schedule):
     """base * gamma^k from milestone number k on. Milestones are increasing numbers of steps."""
 
     milestones: Sequence[int]
@@ -66,7 +66,7 @@ class MultiStep(Schedule):
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class ExponentialLR(Schedule):
     """base * gamma^step"""
 
     gamma: float
@@ -79,7 +79,7 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class LinearLR(Schedule):
     """base * start_factor to base * end_factor on a line over `total_iters` steps; warm-up, as it stands."""
 
     start_factor: float = 1 / 3
@@ -97,7 +97,7 @@ class Linear(Schedule):
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
+class PolynomialLR(Schedule):
     """base * (1 - step / total_iters)^power, then 0."""
 
     total_iters: int = 5

@@ -7,7 +7,7 @@ from .schedule import Schedule
 
 
 @dataclass(frozen=True)
-class ReduceOnPlateau(Schedule):
+class ReduceLROnPlateau(Schedule):
     """Times `factor` whenever the metric has not become better for more than `patience` steps in a row.
 
     mode : "min" or "max": which metric is better
@@ -55,7 +55,7 @@ class ReduceOnPlateau(Schedule):
 
     def observe(self, step, metric):
         if metric is None:
-            raise ValueError("metric must be given to a scheduler with ReduceOnPlateau, was None")
+            raise ValueError("metric must be given to a scheduler with ReduceLROnPlateau, was None")
         better = self._is_better(metric)
         cooling = self.cooldown_counter > 0
         bad = 0 if better or cooling else self.num_bad_epochs + 1
