@@ -186,34 +186,20 @@ typedef struct {
     bool nontemporal;  /* for 1 or 2 reads, no update and 1 write */
 } stream_args;
 
-typedef void kernel(const void *args, ptrdiff_t begin, ptrdiff_t end);
+typedef void task(const void *args, ptrdiff_t begin, ptrdiff_t end);
+
+/* The task for each type (the same one twice where no array has a type), and what it costs; see kernel_list.h. */
+typedef struct {
+    task *of[TYPES];
+    int64_t cost;
+} kernel;
 
 typedef struct {
     const char *isa;
-    /* by elements */
-    kernel *sgd_step[TYPES], *rmsprop_step[TYPES], *adam_step[TYPES], *adagrad_step[TYPES];
-    kernel *dropout_forward[TYPES], *dropout_backward[TYPES], *channel_dropout[TYPES];
-    kernel *bias_relu_dropout_forward[TYPES];
-    kernel *dropout_mask;
-    kernel *stream;
-    kernel *activation_forward[TYPES], *activation_backward[TYPES];
-    kernel *max_norm[TYPES]; /* by rows */
-    /* by blocks; all blocks at once */
-    kernel *grad_norm_squares[TYPES], *grad_norm_merge[TYPES];
-    /* by channels */
-    kernel *batch_norm_forward[TYPES], *batch_norm_inference[TYPES], *batch_norm_backward[TYPES];
-    /* the same for arrays whose channels lie side by side: by blocks of rows, by channels, by rows */
-    kernel *batch_norm_row_moments[TYPES], *batch_norm_merge_moments[TYPES], *batch_norm_normalize_rows[TYPES];
-    kernel *batch_norm_prepare_inference[TYPES];
-    kernel *batch_norm_row_sums[TYPES], *batch_norm_merge_sums[TYPES], *batch_norm_grad_rows[TYPES];
-    /* by blocks of rows, by channels */
-    kernel *bias_relu_dropout_backward[TYPES], *bias_relu_dropout_merge_sums[TYPES];
-    /* by blocks of rows; the value of the blocks, as one part */
-    kernel *cross_entropy[TYPES], *mse[TYPES], *huber[TYPES], *bce_with_logits[TYPES];
-    kernel *count_outside[TYPES], *sum_weights[TYPES];
-    kernel *loss_value;
-    kernel *activation_row_sums[TYPES];                       /* by blocks of rows */
-    kernel *softmax_forward[TYPES], *softmax_backward[TYPES]; /* by rows */
+#define TYPED_KERNEL(name, operation, arguments, cost) kernel name;
+#define KERNEL(name, operation, arguments, cost) kernel name;
+#define OPERATION(name)
+#include "kernel_list.h"
 } kernels;
 
 enum { MAX_ISAS = 4 };

@@ -12,7 +12,7 @@
 enum { SPINS = 2000, WORKER_STACK = 1 << 19 };
 
 typedef struct {
-    kernel *task;
+    task *run;
     const void *args;
     ptrdiff_t size, grain;
     uint64_t chunks;
@@ -49,7 +49,7 @@ static void run_chunk(const job *j, uint64_t chunk)
 {
     ptrdiff_t begin = (ptrdiff_t)chunk * j->grain;
     ptrdiff_t end = j->size - begin < j->grain ? j->size : begin + j->grain;
-    j->task(j->args, begin, end);
+    j->run(j->args, begin, end);
     if (atomic_fetch_sub(&unfinished, 1) == 1) {
         pthread_mutex_lock(&lock);
         pthread_cond_signal(&done);
@@ -157,11 +157,11 @@ int pool_get_threads(void)
     return atomic_load(&threads);
 }
 
-void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work_in_ps)
+void pool_run(task *run, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work_in_ps)
 {
     int wanted = atomic_load(&threads);
     if (wanted == 1 || work_in_ps < POOL_THRESHOLD || size <= grain || pthread_mutex_trylock(&entry) != 0) {
-        task(args, 0, size);
+        run(args, 0, size);
         return;
     }
     if (workers > wanted - 1)
@@ -169,7 +169,7 @@ void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, i
     start_workers(wanted - 1);
     uint64_t chunks = (uint64_t)((size - 1) / grain + 1);
     int most = workers + 1 < wanted ? workers + 1 : wanted;
-    job j = {.task = task, .args = args, .size = size, .grain = grain, .chunks = chunks};
+    job j = {.run = run, .args = args, .size = size, .grain = grain, .chunks = chunks};
     j.threads = chunks < (uint64_t)most ? (int)chunks : most;
     fegetenv(&j.floating_point);
 

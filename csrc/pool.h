@@ -19,9 +19,9 @@ void pool_init(void);
 void pool_set_threads(int threads);
 int pool_get_threads(void);
 
-/* Runs the kernel over [0, size) in parts that begin at multiples of `grain`, and returns when all are
+/* Runs the task over [0, size) in parts that begin at multiples of `grain`, and returns when all are
  * done. `work` is what the whole job takes one thread, in picoseconds. Runs on the calling thread alone
  * if that is little, or if another thread is using the pool. */
-void pool_run(kernel *task, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work);
+void pool_run(task *run, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t work);
 
 #endif

@@ -56,45 +56,23 @@
 #define BITS uint64_t
 #include "kernels/all.h"
 
-#define BOTH(name) .name = {name##_float, name##_double}
+/* Kernels take their own argument struct; the table's tasks take any. */
+#define TASK(task_name, kernel_name, arguments)                             \
+    static void task_name(const void *args, ptrdiff_t begin, ptrdiff_t end) \
+    {                                                                       \
+        kernel_name((const arguments *)args, begin, end);                   \
+    }
+
+#define TYPED_KERNEL(name, operation, arguments, cost) \
+    TASK(name##_float_task, name##_float, arguments) TASK(name##_double_task, name##_double, arguments)
+#define KERNEL(name, operation, arguments, cost) TASK(name##_task, name, arguments)
+#define OPERATION(name)
+#include "kernel_list.h"
 
 const kernels PASTE(kernels, ISA) = {
     .isa = TEXT(ISA),
-    BOTH(sgd_step),
-    BOTH(rmsprop_step),
-    BOTH(adam_step),
-    BOTH(adagrad_step),
-    BOTH(max_norm),
-    BOTH(grad_norm_squares),
-    BOTH(grad_norm_merge),
-    BOTH(dropout_forward),
-    BOTH(dropout_backward),
-    BOTH(channel_dropout),
-    BOTH(bias_relu_dropout_forward),
-    BOTH(bias_relu_dropout_backward),
-    BOTH(bias_relu_dropout_merge_sums),
-    .dropout_mask = dropout_mask,
-    .stream = stream,
-    BOTH(cross_entropy),
-    BOTH(mse),
-    BOTH(huber),
-    BOTH(bce_with_logits),
-    BOTH(count_outside),
-    BOTH(sum_weights),
-    .loss_value = loss_value,
-    BOTH(activation_forward),
-    BOTH(activation_backward),
-    BOTH(activation_row_sums),
-    BOTH(softmax_forward),
-    BOTH(softmax_backward),
-    BOTH(batch_norm_forward),
-    BOTH(batch_norm_inference),
-    BOTH(batch_norm_backward),
-    BOTH(batch_norm_row_moments),
-    BOTH(batch_norm_merge_moments),
-    BOTH(batch_norm_normalize_rows),
-    BOTH(batch_norm_prepare_inference),
-    BOTH(batch_norm_row_sums),
-    BOTH(batch_norm_merge_sums),
-    BOTH(batch_norm_grad_rows),
+#define TYPED_KERNEL(name, operation, arguments, cost) .name = {{name##_float_task, name##_double_task}, cost},
+#define KERNEL(name, operation, arguments, cost) .name = {{name##_task, name##_task}, cost},
+#define OPERATION(name)
+#include "kernel_list.h"
 };

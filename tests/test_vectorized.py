@@ -111,7 +111,7 @@ def test_no_hot_loop_is_scalar(programs, isa, kind):
             for _, instruction, operands, place in loop:
                 arithmetic = ARITHMETIC.fullmatch(instruction)
                 if arithmetic and (arithmetic[1] == "s" or "ymm" in operands):
-                    found[arithmetic[1]].add(functions.get(place, kernel))
+                    found[arithmetic[1]].add(functions.get(place) or kernel.removesuffix(f"_{kind}_task"))
             packed.update(found["p"])
             scalar.update(found["s"] if not found["p"] else ())
         vectorized.update(packed)

@@ -132,9 +132,8 @@ INLINE ptrdiff_t TYPED(add_bias)(const activation_args *a, ptrdiff_t i, ptrdiff_
 }
 
 /* By elements. */
-static void TYPED(activation_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(activation_forward)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const activation_args *a = args;
     const real *x = a->x;
     real *y = a->y, alpha = (real)a->alpha;
     if (!a->bias)
@@ -146,9 +145,8 @@ static void TYPED(activation_forward)(const void *args, ptrdiff_t begin, ptrdiff
 }
 
 /* By elements: grad_x. */
-static void TYPED(activation_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(activation_backward)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const activation_args *a = args;
     const real *x = a->x, *grad_y = a->grad_y;
     real *grad_x = a->grad_x, alpha = (real)a->alpha, sum[ACTIVATION_PIECE];
     if (!a->bias)
@@ -160,15 +158,14 @@ static void TYPED(activation_backward)(const void *args, ptrdiff_t begin, ptrdif
 }
 
 /* By blocks of BIAS_BLOCK_ROWS rows: grad_x, and partial[block] = sums of the block's elements that share a column. */
-static void TYPED(activation_row_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(activation_row_sums)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const activation_args *a = args;
     ptrdiff_t period = a->period, block = BIAS_BLOCK_ROWS * period,
               last = end * block < a->size ? end * block : a->size;
     memset(a->partial + begin * period, 0, (size_t)((end - begin) * period) * sizeof *a->partial);
     for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
         ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
-        TYPED(activation_backward)(args, i, i + n);
+        TYPED(activation_backward)(a, i, i + n);
         TYPED(add_periods)(a->partial + i / block * period, (const real *)a->grad_x + i, period, n);
     }
 }

@@ -21,9 +21,8 @@ INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real 
     }
 }
 
-static void TYPED(adagrad_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(adagrad_step)(const adagrad_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const adagrad_args *a = args;
     const tensors *t = &a->step.tensors;
     real buffer[REGULARIZE_BLOCK];
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {

@@ -69,9 +69,8 @@ INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *re
         TYPED(regularize_params)(p + i, e ? e + i : e, n - i, r);
 }
 
-static void TYPED(adam_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(adam_step)(const adam_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const adam_args *a = args;
     const tensors *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
     TYPE(adam_scalars) s = {

@@ -247,9 +247,8 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
         finish_nontemporal();
 }
 
-static void TYPED(batch_norm_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_forward)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     ptrdiff_t x_stride = a->x.inner_stride, y_stride = a->y.inner_stride;
     for (ptrdiff_t c = begin; c < end; c++) {
         if (x_stride == 1 && y_stride == 1)
@@ -260,9 +259,8 @@ static void TYPED(batch_norm_forward)(const void *args, ptrdiff_t begin, ptrdiff
     }
 }
 
-static void TYPED(batch_norm_inference)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_inference)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     ptrdiff_t x_stride = a->x.inner_stride, y_stride = a->y.inner_stride;
     for (ptrdiff_t c = begin; c < end; c++) {
         if (x_stride == 1 && y_stride == 1)
@@ -272,9 +270,8 @@ static void TYPED(batch_norm_inference)(const void *args, ptrdiff_t begin, ptrdi
     }
 }
 
-static void TYPED(batch_norm_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_backward)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     ptrdiff_t x_stride = a->x.inner_stride, g_stride = a->grad_y.inner_stride, y_stride = a->grad_x.inner_stride;
     for (ptrdiff_t c = begin; c < end; c++) {
         if (x_stride == 1 && g_stride == 1 && y_stride == 1)

@@ -70,9 +70,8 @@ static __attribute__((noinline)) void TYPED(add_four_moments)(const batch_norm_a
 }
 
 /* By blocks of rows: partial[block] = means, and sums of squared deviations, of the block's channels. */
-static void TYPED(batch_norm_row_moments)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_row_moments)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * BATCH_NORM_BLOCK_ROWS, last = TYPED(block_end)(a, block), n;
         int rows = TYPED(ROWS_AT_ONCE), some = last - first < rows ? (int)(last - first) : rows;
@@ -110,9 +109,8 @@ INLINE void TYPED(store_affine)(const batch_norm_args *a, ptrdiff_t channel, TYP
 }
 
 /* By channels: statistics and coefficients from the blocks' moments. */
-static void TYPED(batch_norm_merge_moments)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_merge_moments)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     ptrdiff_t rows = a->outer * a->inner;
     double count = (double)rows;
     double *restrict mean = a->partial, *restrict squares = mean + a->channels;
@@ -134,9 +132,8 @@ static void TYPED(batch_norm_merge_moments)(const void *args, ptrdiff_t begin, p
 }
 
 /* By channels: coefficients from the running statistics. */
-static void TYPED(batch_norm_prepare_inference)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_prepare_inference)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     for (ptrdiff_t c = begin; c < end; c++)
         TYPED(store_affine)(a, c, TYPED(inference_affine)(a, c));
 }
@@ -178,9 +175,8 @@ static void TYPED(normalize_row)(const batch_norm_args *a, const real *x, real *
 }
 
 /* By rows: y from x and the coefficients. */
-static void TYPED(batch_norm_normalize_rows)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     bool around = TYPED(use_nontemporal)(a, a->x, a->y) && TYPED(is_dense)(a, a->y);
     if (!around && !a->relu && !a->mask) {
         for (ptrdiff_t r = begin; r < end; r++)
@@ -233,9 +229,8 @@ INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, i
 }
 
 /* By blocks of rows: partial[block] = sums of g, and of g * (x - mean), of the block's channels. */
-static void TYPED(batch_norm_row_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_row_sums)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * BATCH_NORM_BLOCK_ROWS, last = TYPED(block_end)(a, block), n;
         int rows = TYPED(ROWS_AT_ONCE);
@@ -265,9 +260,8 @@ static void TYPED(batch_norm_row_sums)(const void *args, ptrdiff_t begin, ptrdif
 }
 
 /* By channels: grad_weight, grad_bias and coefficients from the blocks' sums. */
-static void TYPED(batch_norm_merge_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_merge_sums)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     ptrdiff_t rows = a->outer * a->inner;
     double *restrict sum = a->partial, *restrict product = sum + a->channels;
     for (ptrdiff_t block = 1; block * BATCH_NORM_BLOCK_ROWS < rows; block++) {
@@ -307,9 +301,8 @@ static void TYPED(gradient_row)(const batch_norm_args *a, const real *x, const r
 }
 
 /* By rows: grad_x from grad_y, x and the coefficients. */
-static void TYPED(batch_norm_grad_rows)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(batch_norm_grad_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const batch_norm_args *a = args;
     bool around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && TYPED(is_dense)(a, a->grad_x);
     if (!around && !a->mask) {
         for (ptrdiff_t r = begin; r < end; r++)

@@ -20,9 +20,8 @@ INLINE double TYPED(bce_term)(real x, real t, real p, real *slope)
 }
 
 /* By blocks: partial[block] = how many of its targets are not from 0 to 1, NaN aside. */
-static void TYPED(count_outside)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(count_outside)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const loss_args *a = args;
     for (ptrdiff_t block = begin; block < end; block++) {
         const real *t = a->target;
         ptrdiff_t last = loss_block_end(a, block);
@@ -34,7 +33,7 @@ static void TYPED(count_outside)(const void *args, ptrdiff_t begin, ptrdiff_t en
 }
 
 /* By blocks of elements. */
-static void TYPED(bce_with_logits)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(bce_with_logits)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    TYPED(element_loss)(args, begin, end, TYPED(bce_term), true, 1, 1);
+    TYPED(element_loss)(a, begin, end, TYPED(bce_term), true, 1, 1);
 }

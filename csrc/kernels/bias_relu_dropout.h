@@ -68,9 +68,8 @@ INLINE void TYPED(forward_any)(const bias_relu_dropout_args *a, real *y, uint32_
 }
 
 /* By elements, in parts that begin at multiples of DROPOUT_GROUP. */
-static void TYPED(bias_relu_dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(bias_relu_dropout_forward)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const bias_relu_dropout_args *a = args;
     bool around_cache = a->x != a->y && (size_t)a->size * sizeof(real) >= NONTEMPORAL_RESULT;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t n = end - first < DROPOUT_GROUP ? end - first : DROPOUT_GROUP;
@@ -126,9 +125,8 @@ INLINE void TYPED(add_periods)(double *sums, const real *x, ptrdiff_t period, pt
 }
 
 /* By blocks of BIAS_BLOCK_ROWS * period elements: partial[block] = sums of the block's elements that share a column. */
-static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(bias_relu_dropout_backward)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const bias_relu_dropout_args *a = args;
     const real *grad_y = a->x, *grad = a->mask ? a->y : a->x;
     real *grad_x = a->y, scale = TYPED(dropout_scale)(a->p);
     ptrdiff_t period = a->period, block = BIAS_BLOCK_ROWS * period;
@@ -146,9 +144,8 @@ static void TYPED(bias_relu_dropout_backward)(const void *args, ptrdiff_t begin,
 }
 
 /* By channels: grad_bias from the blocks' sums. */
-static void TYPED(bias_relu_dropout_merge_sums)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(bias_relu_dropout_merge_sums)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const bias_relu_dropout_args *a = args;
     double *restrict sum = a->partial;
     ptrdiff_t block = BIAS_BLOCK_ROWS * a->period, blocks = (a->size + block - 1) / block;
     for (ptrdiff_t row = 1; row < blocks * (a->period / a->channels); row++) {

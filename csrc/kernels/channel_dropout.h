@@ -69,9 +69,8 @@ static void spread_rows(const channel_dropout_args *a, uint32_t *words, ptrdiff_
 #endif
 
 /* By elements, in parts that begin at multiples of DROPOUT_GROUP. */
-static void TYPED(channel_dropout)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(channel_dropout)(const channel_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const channel_dropout_args *a = args;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
         uint32_t words[DROPOUT_WORDS];

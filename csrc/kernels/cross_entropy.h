@@ -149,9 +149,8 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
 }
 
 /* By blocks of rows. */
-static void TYPED(cross_entropy)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(cross_entropy)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const loss_args *a = args;
     if (a->weight || a->sample_weight || a->label_smoothing > 0)
         TYPED(cross_entropy_blocks)(a, begin, end, true);
     else

@@ -128,11 +128,11 @@ INLINE void store_mask(const dropout_args *a, uint32_t mask[DROPOUT_WORDS], ptrd
 }
 
 /* The mask alone, by elements. */
-static void dropout_mask(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void dropout_mask(const dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         uint32_t mask[DROPOUT_WORDS];
-        store_mask(args, mask, first, end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP);
+        store_mask(a, mask, first, end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP);
     }
 }
 
@@ -190,9 +190,8 @@ INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdi
     finish_nontemporal();
 }
 
-static void TYPED(dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(dropout_forward)(const dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const dropout_args *a = args;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t last = end - first < DROPOUT_GROUP ? end : first + DROPOUT_GROUP;
         uint32_t mask[DROPOUT_WORDS];
@@ -201,8 +200,7 @@ static void TYPED(dropout_forward)(const void *args, ptrdiff_t begin, ptrdiff_t 
     }
 }
 
-static void TYPED(dropout_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(dropout_backward)(const dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const dropout_args *a = args;
     TYPED(apply_mask)(a, a->mask + begin / 32, begin, end);
 }

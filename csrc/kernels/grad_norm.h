@@ -22,9 +22,8 @@ INLINE double TYPED(sum_of_squares)(const real *g, ptrdiff_t n, double unit)
     return sum;
 }
 
-static void TYPED(grad_norm_squares)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(grad_norm_squares)(const grad_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const grad_norm_args *a = args;
     ptrdiff_t i = find_tensor(&a->blocks, begin);
     for (ptrdiff_t block = begin; block < end; block++) {
         while (block >= a->blocks.offsets[i + 1])
@@ -36,9 +35,8 @@ static void TYPED(grad_norm_squares)(const void *args, ptrdiff_t begin, ptrdiff_
 }
 
 /* By blocks, and all of them at once. */
-static void TYPED(grad_norm_merge)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(grad_norm_merge)(const grad_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const grad_norm_args *a = args;
     double sum = 0;
     for (ptrdiff_t block = begin; block < end; block++)
         sum += a->squares[block];

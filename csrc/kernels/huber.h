@@ -14,8 +14,7 @@ INLINE double TYPED(huber_term)(real x, real t, real delta, real *slope)
 }
 
 /* By blocks of elements. */
-static void TYPED(huber)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(huber)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const loss_args *a = args;
     TYPED(element_loss)(a, begin, end, TYPED(huber_term), false, 1, (real)a->delta);
 }

@@ -10,9 +10,8 @@ INLINE ptrdiff_t loss_block_end(const loss_args *a, ptrdiff_t block)
 }
 
 /* In one part: partial[0] = the sum of the blocks, divided; NaN for the mean of no rows. */
-static void loss_value(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void loss_value(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const loss_args *a = args;
     double sum = 0;
     for (ptrdiff_t block = 0; block * a->block_rows < a->rows; block++)
         sum += a->partial[block];

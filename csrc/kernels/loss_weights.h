@@ -43,9 +43,8 @@ INLINE const real *TYPED(class_weights)(const loss_args *a, ptrdiff_t first, ptr
 }
 
 /* By blocks of rows: partial[block] = the sum of their weights, NaN if one is below 0 or NaN. */
-static void TYPED(sum_weights)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(sum_weights)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const loss_args *a = args;
     real weight[LOSS_BLOCK_ROWS];
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;

@@ -33,9 +33,8 @@ INLINE void TYPED(limit_row)(real *restrict p, ptrdiff_t n, double max_norm)
     TYPED(scale_row)(p, n, max_norm / norm);
 }
 
-static void TYPED(max_norm)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(max_norm)(const max_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const max_norm_args *a = args;
     TYPE(scale) gain = TYPED(make_scale)(1 - a->ema_decay);
     ptrdiff_t i = find_tensor(&a->rows, begin);
     for (ptrdiff_t row = begin; row < end; row++) {

@@ -15,7 +15,7 @@ INLINE double TYPED(mse_term)(real x, real t, real option, real *slope)
 }
 
 /* By blocks of elements. */
-static void TYPED(mse)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(mse)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    TYPED(element_loss)(args, begin, end, TYPED(mse_term), false, 2, 0);
+    TYPED(element_loss)(a, begin, end, TYPED(mse_term), false, 2, 0);
 }

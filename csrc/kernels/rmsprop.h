@@ -55,9 +55,8 @@ INLINE void TYPED(rmsprop_block)(real *restrict p, const real *restrict g, real 
         TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, true, false);
 }
 
-static void TYPED(rmsprop_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(rmsprop_step)(const rmsprop_args *o, ptrdiff_t begin, ptrdiff_t end)
 {
-    const rmsprop_args *o = args;
     const tensors *t = &o->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr), rest = TYPED(rest_of)(r);
     TYPE(rmsprop_scalars) k = {

@@ -32,9 +32,8 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
     }
 }
 
-static void TYPED(sgd_step)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(sgd_step)(const sgd_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const sgd_args *a = args;
     const tensors *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
     TYPE(sgd_scalars) s = {

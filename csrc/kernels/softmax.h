@@ -35,9 +35,8 @@ INLINE ptrdiff_t TYPED(softmax_rows)(ptrdiff_t rows, ptrdiff_t channels)
 }
 
 /* By rows. */
-static void TYPED(softmax_forward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(softmax_forward)(const softmax_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const softmax_args *a = args;
     ptrdiff_t channels = a->channels, n;
     for (ptrdiff_t r = begin; r < end; r += n) {
         const real *x = (const real *)a->x + r * channels;
@@ -87,9 +86,8 @@ INLINE void TYPED(softmax_gradient_columns)(const real *y, const real *grad_y, r
 }
 
 /* By rows. */
-static void TYPED(softmax_backward)(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(softmax_backward)(const softmax_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const softmax_args *a = args;
     ptrdiff_t channels = a->channels, n;
     for (ptrdiff_t r = begin; r < end; r += n) {
         const real *y = (const real *)a->y + r * channels, *grad_y = (const real *)a->grad_y + r * channels;

@@ -49,9 +49,8 @@ INLINE void stream_range_nontemporal(const stream_args *s, int reads, ptrdiff_t 
     finish_nontemporal();
 }
 
-static void stream(const void *args, ptrdiff_t begin, ptrdiff_t end)
+static void stream(const stream_args *s, ptrdiff_t begin, ptrdiff_t end)
 {
-    const stream_args *s = args;
     /* The numbers of arrays that kernels have, as constants: the compiler then makes one loop of each. */
     switch (1000 * s->nontemporal + 100 * s->reads + 10 * s->updates + s->writes) {
     case 100:

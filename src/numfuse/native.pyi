@@ -296,3 +296,6 @@ def get_num_threads() -> int:
 
 def thread_threshold(kernel: str) -> int:
     """The number of float32 elements, over all tensors of a call, from which on a kernel uses threads all through."""
+
+def operations() -> tuple[str, ...]:
+    """The names of all operations, in the order of csrc/kernel_list.h; each is the name of its files."""

@@ -50,7 +50,7 @@ static void print(const kernels *k, const char *name, int type, uint64_t hash)
 /* With `more`, all that a step can do beside its own formula. */
 static void optimizers(const kernels *k, int type, bool more)
 {
-    kernel *const tasks[] = {k->sgd_step[type], k->rmsprop_step[type], k->adam_step[type], k->adagrad_step[type]};
+    task *const tasks[] = {k->sgd_step.of[type], k->rmsprop_step.of[type], k->adam_step.of[type], k->adagrad_step.of[type]};
     const char *names[][2] = {{"sgd_step", "sgd_step_regularized"},
                               {"rmsprop_step", "rmsprop_step_regularized"},
                               {"adam_step", "adam_step_regularized"},
@@ -107,8 +107,8 @@ static void max_norm(const kernels *k, int type)
     ptrdiff_t offsets[3] = {0, 1, 1 + CHANNELS}, lengths[2] = {SIZE, INNER};
     bool limited[2] = {false, true};
     max_norm_args a = {{2, offsets, NULL}, lengths, limited, p, e, 3.5, 0.9};
-    k->max_norm[type](&a, 5, offsets[2]);
-    k->max_norm[type](&a, 0, 5);
+    k->max_norm.of[type](&a, 5, offsets[2]);
+    k->max_norm.of[type](&a, 0, 5);
     for (int i = 0; i < 2; i++) {
         add(&hash, p[i], (size_t)(i ? CHANNELS * INNER : SIZE) * width(type));
         add(&hash, e[i], (size_t)(i ? CHANNELS * INNER : SIZE) * width(type));
@@ -128,9 +128,9 @@ static void grad_norm(const kernels *k, int type)
         offsets[i + 1] = offsets[i] + (sizes[i] - 1) / GRAD_NORM_BLOCK + 1;
     double squares[3 * SIZE / GRAD_NORM_BLOCK + 2], norm;
     grad_norm_args a = {{2, offsets, NULL}, sizes, g, squares, &norm};
-    k->grad_norm_squares[type](&a, 1, offsets[2]);
-    k->grad_norm_squares[type](&a, 0, 1);
-    k->grad_norm_merge[type](&a, 0, offsets[2]);
+    k->grad_norm_squares.of[type](&a, 1, offsets[2]);
+    k->grad_norm_squares.of[type](&a, 0, 1);
+    k->grad_norm_merge.of[type](&a, 0, offsets[2]);
     add(&hash, &norm, sizeof norm);
     free(g[0]);
     free(g[1]);
@@ -145,14 +145,14 @@ static void dropout(const kernels *k, int type)
     void *x = array(type, SIZE, 0, 0), *y = array(type, SIZE, 0, 0);
     for (int p = 0; p <= 10; p++) {
         dropout_args a = {SIZE, x, y, mask, p / 10.0, 0x123456789ABCDEF0u, (uint32_t)p, p % 2 == 0};
-        k->dropout_forward[type](&a, 0, SIZE);
+        k->dropout_forward.of[type](&a, 0, SIZE);
         add(&hash, y, SIZE * width(type));
         add(&hash, mask, sizeof mask);
-        k->dropout_backward[type](&a, 0, SIZE);
+        k->dropout_backward.of[type](&a, 0, SIZE);
         add(&hash, y, SIZE * width(type));
         channel_dropout_args c = {a, 7, SIZE / 7 / 5, p % 3 == 0};
         c.elements.size = SIZE / 7 / 5 * 7 * 5;
-        k->channel_dropout[type](&c, 0, c.elements.size);
+        k->channel_dropout.of[type](&c, 0, c.elements.size);
         add(&hash, y, (size_t)c.elements.size * width(type));
     }
     free(x);
@@ -182,7 +182,7 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
     uint32_t mask[OUTER * CHANNELS * INNER / 32 + 1];
     dropout_args draw = {.size = n, .mask = mask, .p = 0.2, .seed = 5, .offset = 6};
     if (more) {
-        k->dropout_mask(&draw, 0, n);
+        k->dropout_mask.of[FLOAT](&draw, 0, n);
         a.relu = true;
         a.p = draw.p;
         a.mask = mask;
@@ -191,15 +191,15 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
     for (int which = 0; which < 3; which++) {
         if (rows) {
             if (which != 1)
-                (which ? k->batch_norm_row_sums : k->batch_norm_row_moments)[type](&a, 0, blocks);
+                (which ? k->batch_norm_row_sums : k->batch_norm_row_moments).of[type](&a, 0, blocks);
             (which == 0   ? k->batch_norm_merge_moments
              : which == 1 ? k->batch_norm_prepare_inference
-                          : k->batch_norm_merge_sums)[type](&a, 0, CHANNELS);
-            (which == 2 ? k->batch_norm_grad_rows : k->batch_norm_normalize_rows)[type](&a, 0, lines);
+                          : k->batch_norm_merge_sums).of[type](&a, 0, CHANNELS);
+            (which == 2 ? k->batch_norm_grad_rows : k->batch_norm_normalize_rows).of[type](&a, 0, lines);
         } else
             (which == 0   ? k->batch_norm_forward
              : which == 1 ? k->batch_norm_inference
-                          : k->batch_norm_backward)[type](&a, 0, CHANNELS);
+                          : k->batch_norm_backward).of[type](&a, 0, CHANNELS);
         if (more)
             add(&hash, mask, sizeof mask);
         add(&hash, y, (size_t)n * width(type));
@@ -218,12 +218,12 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
     print(k, names[2 * more + rows], type, hash);
 }
 
-static void run_loss(const kernels *k, kernel *const *both, int type, loss_args *a, uint64_t *hash)
+static void run_loss(const kernels *k, kernel loss, int type, loss_args *a, uint64_t *hash)
 {
     ptrdiff_t blocks = (a->rows - 1) / a->block_rows + 1;
-    both[type](a, 1, blocks);
-    both[type](a, 0, 1);
-    k->loss_value(a, 0, 1);
+    loss.of[type](a, 1, blocks);
+    loss.of[type](a, 0, 1);
+    k->loss_value.of[FLOAT](a, 0, 1);
     add(hash, a->partial, sizeof *a->partial);
     add(hash, a->grad, (size_t)(a->rows * a->classes) * width(type));
 }
@@ -277,14 +277,14 @@ static void activations(const kernels *k, int type)
     for (a.function = SIGMOID; a.function <= GELU_TANH; a.function++)
         for (int biased = 0; biased < 2; biased++) {
             a.bias = biased ? bias : NULL;
-            k->activation_forward[type](&a, 0, SIZE);
-            k->activation_forward[type](&a, SIZE, size);
-            k->activation_row_sums[type](&a, 0, blocks);
+            k->activation_forward.of[type](&a, 0, SIZE);
+            k->activation_forward.of[type](&a, SIZE, size);
+            k->activation_row_sums.of[type](&a, 0, blocks);
             add(&hash, y, (size_t)size * width(type));
             add(&hash, grad_x, (size_t)size * width(type));
             add(&hash, partial, (size_t)(blocks * period) * sizeof *partial);
-            k->activation_backward[type](&a, 0, SIZE);
-            k->activation_backward[type](&a, SIZE, size);
+            k->activation_backward.of[type](&a, 0, SIZE);
+            k->activation_backward.of[type](&a, SIZE, size);
             add(&hash, grad_x, (size_t)size * width(type));
         }
     free(x);
@@ -302,11 +302,11 @@ static void softmax(const kernels *k, int type, ptrdiff_t channels)
     state = 6;
     void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
     softmax_args a = {rows, channels, x, g, y, x};
-    k->softmax_forward[type](&a, 0, rows / 3);
-    k->softmax_forward[type](&a, rows / 3, rows);
+    k->softmax_forward.of[type](&a, 0, rows / 3);
+    k->softmax_forward.of[type](&a, rows / 3, rows);
     add(&hash, y, (size_t)size * width(type));
-    k->softmax_backward[type](&a, 0, rows / 3);
-    k->softmax_backward[type](&a, rows / 3, rows);
+    k->softmax_backward.of[type](&a, 0, rows / 3);
+    k->softmax_backward.of[type](&a, rows / 3, rows);
     add(&hash, x, (size_t)size * width(type));
     free(x);
     free(y);

@@ -1,5 +1,12 @@
 # Dropout of whole channels.
 
+cdef extern from "kernels.h" nogil:
+    ctypedef struct channel_dropout_args:
+        dropout_args elements
+        ptrdiff_t channels, inner
+        c_bool channels_last
+
+
 cdef ptrdiff_t fill_channels(channel_dropout_args *a, cnp.ndarray x, object axis, str name) except -1:
     """Say where the channels are in x; returns how many bits their mask has."""
     cdef int channels = channel_axis(x, axis, name), i
@@ -30,8 +37,8 @@ def channel_dropout_forward(x, *, p, seed, offset, bint inverted, axis, out=None
     words = (bits + 31) // 32
     mask = new_array(1, &words, cnp.NPY_UINT32)
     a.elements.mask = <uint32_t *>cnp.PyArray_DATA(mask)
-    run_by_elements(active_kernels.dropout_mask, &a.elements, bits, draw_cost(a.elements.p))
-    run_dropout(active_kernels.channel_dropout, &a.elements, x, y, mask, CHANNEL_MASK_COST)
+    run_by_elements(active_kernels.dropout_mask, False, &a.elements, bits, draw_cost(a.elements.p))
+    run_dropout(active_kernels.channel_dropout, &a.elements, x, y, mask)
     return y, mask
 
 
@@ -46,5 +53,5 @@ def channel_dropout_backward(grad_y, mask, *, p, axis, out=None):
     grad_x = dense_output(out, grad_y, "grad_y")
     if out is not None:
         check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
-    run_dropout(active_kernels.channel_dropout, &a.elements, grad_y, grad_x, mask, CHANNEL_MASK_COST)
+    run_dropout(active_kernels.channel_dropout, &a.elements, grad_y, grad_x, mask)
     return grad_x

@@ -89,3 +89,35 @@ def empty(shape, dtype):
     for i in range(len(lengths)):
         dims[i] = <cnp.npy_intp>integer(lengths[i], "shape", <Py_ssize_t>INTPTR_MAX)
     return new_array(<int>len(lengths), dims, kind.type_num)
+
+
+def empty_cache():
+    """Free the memory that is kept for further results. Arrays in use are not touched."""
+    with nogil:
+        buffers_empty()
+
+
+def cached_bytes():
+    """Bytes of memory that are kept for further results."""
+    return buffers_kept()
+
+
+def set_cache_limit(nbytes):
+    """Keep at most so many bytes for further results; 0 turns recycling off."""
+    buffers_set_limit(integer(nbytes, "nbytes", sys.maxsize))
+
+
+def get_cache_limit():
+    """The most bytes that are kept for further results: at first 1 GiB, or a quarter of the memory if that is less."""
+    return buffers_get_limit()
+
+
+def _default_cache_limit():
+    """1 GiB, four results of 64 Mi float32, but no more than a quarter of the memory this process may use."""
+    memory = [4 << 30]
+    try:
+        memory.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        pass  # unknown to this system
+    memory += [limit for limit, in _group_limits("memory.max")]
+    return min(memory) // 4

@@ -1,9 +1,20 @@
-cdef cnp.ndarray dense_output(object out, cnp.ndarray model, str name):
-    check_dense(model, name)
-    cdef cnp.ndarray y = output(out, model)
-    if out is not None:
-        check_alike(y, model, "out", name)
-    return y
+# Dropout, and the bit masks that it shares with others.
+
+cdef extern from "kernels.h" nogil:
+    ctypedef struct dropout_args:
+        ptrdiff_t size
+        const void *x
+        void *y
+        uint32_t *mask
+        double p
+        uint64_t seed
+        uint32_t offset
+        c_bool inverted
+
+
+cdef int64_t draw_cost(double p) noexcept:
+    """What drawing a mask costs beyond one random bit an element, which is enough for p = 0.5."""
+    return 0 if p == 0 or p == 0.5 else 200
 
 
 cdef int check_mask(object mask, cnp.ndarray grad_y) except -1:
@@ -18,12 +29,11 @@ cdef int check_bits(object mask, ptrdiff_t bits, str which) except -1:
         raise ValueError(f"mask must be contiguous with shape ({words},), one bit {which}, had {mask.shape}")
 
 
-cdef int run_dropout(kernel *const *both, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask,
-                     int64_t cost) except -1:
-    cdef kernel *task = both[cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE]
+cdef int run_dropout(kernel k, dropout_args *a, cnp.ndarray x, cnp.ndarray y, cnp.ndarray mask,
+                     int64_t extra_cost=0) except -1:
     a.size = cnp.PyArray_SIZE(x)
     a.x, a.y, a.mask = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), <uint32_t *>cnp.PyArray_DATA(mask)
-    run_by_elements(task, a, a.size, cost << (cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE))
+    run_by_elements(k, is_double(x), a, a.size, extra_cost)
 
 
 def dropout_forward(x, *, p, seed, offset, bint inverted, out=None):
@@ -41,7 +51,7 @@ def dropout_forward(x, *, p, seed, offset, bint inverted, out=None):
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     words = (cnp.PyArray_SIZE(<cnp.ndarray>x) + 31) // 32
     mask = new_array(1, &words, cnp.NPY_UINT32)
-    run_dropout(active_kernels.dropout_forward, &a, x, y, mask, MASK_COST + draw_cost(a.p))
+    run_dropout(active_kernels.dropout_forward, &a, x, y, mask, draw_cost(a.p))
     return y, mask
 
 
@@ -56,5 +66,5 @@ def dropout_backward(grad_y, mask, *, p, out=None):
     grad_x = dense_output(out, grad_y, "grad_y")
     if out is not None:
         check_apart(("out", "grad_y", "mask"), (out, grad_y, mask), 1, in_place=grad_y)
-    run_dropout(active_kernels.dropout_backward, &a, grad_y, grad_x, mask, MASK_COST)
+    run_dropout(active_kernels.dropout_backward, &a, grad_y, grad_x, mask)
     return grad_x

@@ -1,14 +1,22 @@
 # Limiting the norm of rows.
 
+cdef extern from "kernels.h" nogil:
+    ctypedef struct max_norm_args:
+        tensors rows
+        const ptrdiff_t *lengths
+        const c_bool *limited
+        void **params
+        void **ema_params
+        double max_norm, ema_decay
+
+
 def max_norm(params, ema_params, *, max_norm, ema_decay):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.max_norm`."""
     cdef tuple arrays = as_tuple(params, "params")
     cdef tuple averages = None if ema_params is None else as_tuple(ema_params, "ema_params")
     cdef Py_ssize_t i, n = len(arrays), count = 0, touched = 0
     cdef ptrdiff_t elements = 0, rows, grain
-    cdef int64_t work
     cdef int kind = cnp.NPY_NOTYPE
-    cdef kernel *task
     cdef max_norm_args a
     cdef cnp.ndarray param
     a.max_norm = number(max_norm, "max_norm", 0, INFINITY)
@@ -34,7 +42,7 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
             param = arrays[i]
             kind = cnp.PyArray_TYPE(param)
             if not cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS):
-                check_c_order(param, place("params", i))
+                check_c_contiguous(param, place("params", i))
             spans[touched] = span_of(param, True, i)
             touched += 1
             if averages is not None:
@@ -57,13 +65,11 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
         check_spans(spans, touched, ("params", "ema_params"))
         a.rows.count, a.rows.offsets, a.rows.steps = count, offsets, NULL
         a.lengths, a.limited = lengths, limited
-        task = active_kernels.max_norm[kind == cnp.NPY_DOUBLE]
-        work = elements * <int64_t>MAX_NORM_COST << (kind == cnp.NPY_DOUBLE)
         grain = max(1, GRAIN * offsets[count] // max(1, elements))  # rows of the mean length
         if elements >= GIL_THRESHOLD:
             with nogil:
-                run(task, &a, offsets[count], grain, work)
+                run(active_kernels.max_norm, kind == cnp.NPY_DOUBLE, &a, offsets[count], grain, elements)
         else:
-            run(task, &a, offsets[count], grain, work)
+            run(active_kernels.max_norm, kind == cnp.NPY_DOUBLE, &a, offsets[count], grain, elements)
     finally:
         free(memory)

@@ -1,11 +1,5 @@
 # Batch normalisation, ReLU and dropout in one pass: the kernels of batch normalisation, told to do more.
 
-cdef int check_c_order(cnp.ndarray array, str name) except -1:
-    if not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS):
-        raise ValueError(f"{name} must be C-contiguous, had shape {(<object>array).shape} and strides "
-                         f"{(<object>array).strides}; use np.ascontiguousarray")
-
-
 def batch_norm_relu_dropout_forward(x, weight, bias, running_mean, running_var, *,
                                     axis, momentum, eps, bint relu, p, seed, offset, out=None):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.batch_norm_relu_dropout_forward`."""

@@ -1,5 +1,14 @@
 # Softmax, by rows.
 
+cdef extern from "kernels.h" nogil:
+    ctypedef struct softmax_args:
+        ptrdiff_t rows, channels
+        const void *x
+        const void *grad_y
+        void *y
+        void *grad_x
+
+
 cdef int set_rows(cnp.ndarray x, str name, softmax_args *a) except -1:
     cdef int ndim = cnp.PyArray_NDIM(x)
     if ndim == 0:
@@ -9,13 +18,13 @@ cdef int set_rows(cnp.ndarray x, str name, softmax_args *a) except -1:
     a.rows = cnp.PyArray_SIZE(x) // max(<ptrdiff_t>1, a.channels)
 
 
-cdef void run_softmax(kernel *const *both, softmax_args *a, bint double_precision, int64_t cost) noexcept:
+cdef void run_softmax(kernel k, bint is_double, softmax_args *a) noexcept:
     cdef ptrdiff_t size = a.rows * a.channels, grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
     if size >= GIL_THRESHOLD:
         with nogil:
-            run(both[double_precision], a, a.rows, grain, size * cost << double_precision)
+            run(k, is_double, a, a.rows, grain, size)
     elif size > 0:
-        run(both[double_precision], a, a.rows, grain, size * cost << double_precision)
+        run(k, is_double, a, a.rows, grain, size)
 
 
 def softmax_forward(x, *, out=None):
@@ -28,7 +37,7 @@ def softmax_forward(x, *, out=None):
     if out is not None:
         check_apart(("out", "x"), (out, x), 1, in_place=x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_softmax(active_kernels.softmax_forward, &a, cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE, SOFTMAX_COST)
+    run_softmax(active_kernels.softmax_forward, is_double(x), &a)
     return y
 
 
@@ -45,5 +54,5 @@ def softmax_backward(grad_y, y, *, out=None):
         check_apart(("out", "grad_y", "y"), (out, grad_y, y), 1, in_place=grad_y)
     a.grad_y, a.y = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>y)
     a.grad_x = cnp.PyArray_DATA(grad_x)
-    run_softmax(active_kernels.softmax_backward, &a, cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, GRADIENT_COST)
+    run_softmax(active_kernels.softmax_backward, is_double(grad_y), &a)
     return grad_x

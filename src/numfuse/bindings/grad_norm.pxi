@@ -1,11 +1,20 @@
 # The norm of a list of gradients.
 
+cdef extern from "kernels.h" nogil:
+    int GRAD_NORM_BLOCK
+    ctypedef struct grad_norm_args:
+        tensors blocks
+        const ptrdiff_t *sizes
+        void **grads
+        double *squares
+        double *norm
+
+
 def grad_norm(grads):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.grad_norm`."""
     cdef tuple arrays = as_tuple(grads, "grads")
     cdef Py_ssize_t i, n = len(arrays), count = 0
     cdef ptrdiff_t blocks = 0, elements = 0
-    cdef int64_t work
     cdef int kind = cnp.NPY_NOTYPE
     cdef double norm = 0
     cdef grad_norm_args a
@@ -35,12 +44,11 @@ def grad_norm(grads):
             count += 1
     a.blocks.count, a.blocks.offsets, a.blocks.steps = count, offsets, NULL
     a.sizes, a.norm = sizes, &norm
-    work = elements * <int64_t>GRAD_NORM_COST << (kind == cnp.NPY_DOUBLE)
     if elements >= GIL_THRESHOLD:
         with nogil:
-            run(active_kernels.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
+            run(active_kernels.grad_norm_squares, kind == cnp.NPY_DOUBLE, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
     else:
-        run(active_kernels.grad_norm_squares[kind == cnp.NPY_DOUBLE], &a, blocks, GRAIN // GRAD_NORM_BLOCK, work)
-    active_kernels.grad_norm_merge[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
+        run(active_kernels.grad_norm_squares, kind == cnp.NPY_DOUBLE, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+    active_kernels.grad_norm_merge.of[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
     free(memory)
     return norm

@@ -1,5 +1,22 @@
 # Bias, ReLU and dropout in one pass.
 
+cdef extern from "kernels.h" nogil:
+    int BIAS_BLOCK_ROWS, BIAS_MIN_PERIOD
+    ctypedef struct bias_relu_dropout_args:
+        ptrdiff_t size, channels
+        const void *x
+        void *y
+        const void *bias
+        uint32_t *mask
+        c_bool relu
+        double p
+        uint64_t seed
+        uint32_t offset
+        void *grad_bias
+        ptrdiff_t period
+        double *partial
+
+
 cdef int check_rows(cnp.ndarray x, str name, object vector, str vector_name, bint written) except -1:
     """C-contiguous rows of x, and a contiguous vector of the type and length of a row."""
     cdef int ndim = cnp.PyArray_NDIM(x)
@@ -50,8 +67,8 @@ def bias_relu_dropout_forward(x, bias, *, bint relu, p, seed, offset, out=None):
     a.bias = memory
     a.size = cnp.PyArray_SIZE(<cnp.ndarray>x)
     a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(y)
-    run_by_elements(active_kernels.bias_relu_dropout_forward[cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE], &a, a.size,
-                    BIAS_RELU_COST + draw_cost(a.p) << (cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_DOUBLE))
+    run_by_elements(active_kernels.bias_relu_dropout_forward, is_double(x), &a, a.size,
+                    0 if a.p == 0 else active_kernels.dropout_mask.cost + draw_cost(a.p))
     free(memory)
     return y, mask
 
@@ -80,8 +97,7 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
     a.channels = cnp.PyArray_SIZE(<cnp.ndarray>grad_bias)
     if a.channels > 0:
         a.period = period_of(a.channels)
-        sum_rows(active_kernels.bias_relu_dropout_backward, &a, &a.partial, &a,
-                 cnp.PyArray_TYPE(<cnp.ndarray>grad_y) == cnp.NPY_DOUBLE, BIAS_RELU_COST)
+        sum_rows(active_kernels.bias_relu_dropout_backward, is_double(grad_y), &a, &a.partial, &a)
     return grad_x
 
 
@@ -90,8 +106,8 @@ cdef ptrdiff_t period_of(ptrdiff_t channels) noexcept:
     return (BIAS_MIN_PERIOD + channels - 1) // max(<ptrdiff_t>1, channels) * channels
 
 
-cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_dropout_args *a,
-                  bint double_precision, int64_t cost) except -1:
+cdef int sum_rows(kernel k, bint is_double, void *args, double **partial, bias_relu_dropout_args *a,
+                  int64_t extra_cost=0) except -1:
     """Run a kernel by blocks of rows that leaves its sums in `partial`, an argument of its own, and merge them.
 
     Of `a`, the sizes and grad_bias must be set.
@@ -102,13 +118,13 @@ cdef int sum_rows(kernel *const *both, void *args, double **partial, bias_relu_d
         raise MemoryError
     if a.size >= GIL_THRESHOLD:
         with nogil:
-            run_sums(both[double_precision], args, a, double_precision, blocks, cost)
+            run_sums(k, is_double, args, a, blocks, extra_cost)
     else:
-        run_sums(both[double_precision], args, a, double_precision, blocks, cost)
+        run_sums(k, is_double, args, a, blocks, extra_cost)
     free(a.partial)
 
 
-cdef void run_sums(kernel *task, void *args, bias_relu_dropout_args *a, bint double_precision, ptrdiff_t blocks,
-                   int64_t cost) noexcept nogil:
-    run(task, args, blocks, 1, a.size * cost << double_precision)
-    run(active_kernels.bias_relu_dropout_merge_sums[double_precision], a, a.channels, 256, blocks * a.period * <int64_t>GRAD_NORM_COST)
+cdef void run_sums(kernel k, bint is_double, void *args, bias_relu_dropout_args *a, ptrdiff_t blocks,
+                   int64_t extra_cost) noexcept nogil:
+    run(k, is_double, args, blocks, 1, a.size, extra_cost)
+    run(active_kernels.bias_relu_dropout_merge_sums, is_double, a, a.channels, 256, blocks * a.period)

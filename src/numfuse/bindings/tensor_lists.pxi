@@ -1,4 +1,4 @@
-# Optimizer steps: lists of arrays, checked and handed over in one call.
+# What optimizer steps share: lists of arrays, checked and handed over in one call, and options.
 
 cdef enum:
     LISTS = 6
@@ -107,11 +107,10 @@ cdef class TensorLists:
         if not cnp.PyArray_CHKFLAGS(self.steps, cnp.NPY_ARRAY_C_CONTIGUOUS):
             raise ValueError("steps must be contiguous; use np.ascontiguousarray")
 
-    cdef int run(self, kernel *const *both, const void *args, int64_t cost) except -1:
-        cdef kernel *task = both[self.kind == cnp.NPY_DOUBLE]
+    cdef int run(self, kernel step, const void *args) except -1:
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
-        run_by_elements(task, args, self.size, cost << (self.kind == cnp.NPY_DOUBLE))
+        run_by_elements(step, self.kind == cnp.NPY_DOUBLE, args, self.size)
         for i in range(len(self.lists[1])):
             if (<tuple>self.lists[1])[i] is not None:
                 taken[i] += 1
@@ -167,78 +166,3 @@ cdef int take_arrays(step_args *a, TensorLists t, int ema) except -1:
     """The lists that every step has; the averages are number `ema`."""
     a.tensors = t.tensors
     a.params, a.grads, a.ema_params = t.arrays[0], t.arrays[1], t.arrays[ema]
-
-
-def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
-             lr, momentum, dampening, bint running_average, bint nesterov,
-             weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
-    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.sgd_step`."""
-    cdef sgd_args a
-    cdef TensorLists t = TensorLists.__new__(TensorLists)
-    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
-    a.momentum = number(momentum, "momentum", 0, 1 if running_average else INFINITY, running_average)
-    a.dampening = number(dampening, "dampening", 0, INFINITY)
-    a.running_average, a.nesterov = running_average, nesterov
-    if running_average and a.dampening != 0:
-        raise ValueError(f"dampening must be 0 with running_average, was {dampening!r}")
-    if nesterov and (a.momentum == 0 or a.dampening != 0):
-        raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
-    check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "momentum_buffers", "ema_params", "steps"),
-           (params, grads, momentum_buffers, ema_params), 2, steps)
-    take_arrays(&a.step, t, 3)
-    a.momentum_buffers = t.arrays[2]
-    t.run(active_kernels.sgd_step, &a, SGD_COST)
-
-
-def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,
-                 lr, alpha, eps, momentum, bint nesterov,
-                 weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
-    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.rmsprop_step`."""
-    cdef rmsprop_args a
-    cdef TensorLists t = TensorLists.__new__(TensorLists)
-    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
-    a.alpha = number(alpha, "alpha", 0, 1)
-    a.eps = number(eps, "eps", 0, INFINITY)
-    a.momentum = number(momentum, "momentum", 0, INFINITY)
-    a.nesterov = nesterov
-    if nesterov and a.momentum == 0:
-        raise ValueError(f"nesterov needs a momentum above 0, had {momentum!r}")
-    check_momentum_buffers(momentum_buffers, a.momentum)
-    t.fill(("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers", "ema_params", "steps"),
-           (params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params), 3, steps)
-    take_arrays(&a.step, t, 5)
-    a.square_avgs, a.grad_avgs, a.momentum_buffers = t.arrays[2], t.arrays[3], t.arrays[4]
-    t.run(active_kernels.rmsprop_step, &a, RMSPROP_COST)
-
-
-def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,
-              lr, beta1, beta2, eps,
-              weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
-    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.adam_step`."""
-    cdef adam_args a
-    cdef TensorLists t = TensorLists.__new__(TensorLists)
-    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
-    a.beta1 = number(beta1, "beta1", 0, 1, True)
-    a.beta2 = number(beta2, "beta2", 0, 1, True)
-    a.eps = number(eps, "eps", 0, INFINITY)
-    t.fill(("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", "ema_params", "steps"),
-           (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params), 4, steps)
-    take_arrays(&a.step, t, 5)
-    a.exp_avgs, a.exp_avg_sqs, a.max_exp_avg_sqs = t.arrays[2], t.arrays[3], t.arrays[4]
-    t.run(active_kernels.adam_step, &a, ADAM_COST)
-
-
-def adagrad_step(params, grads, sums, ema_params, steps, *,
-                 lr, lr_decay, eps,
-                 weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
-    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.adagrad_step`."""
-    cdef adagrad_args a
-    cdef TensorLists t = TensorLists.__new__(TensorLists)
-    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
-    a.lr_decay = number(lr_decay, "lr_decay", 0, INFINITY)
-    a.eps = number(eps, "eps", 0, INFINITY)
-    t.fill(("params", "grads", "sums", "ema_params", "steps"), (params, grads, sums, ema_params), 3, steps)
-    take_arrays(&a.step, t, 3)
-    a.sums = t.arrays[2]
-    t.run(active_kernels.adagrad_step, &a, ADAGRAD_COST)

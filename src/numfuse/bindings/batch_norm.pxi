@@ -1,10 +1,35 @@
 # Batch normalisation: arrays of any layout seen as (outer, channels, inner).
 
+cdef extern from "kernels.h" nogil:
+    int BATCH_NORM_BLOCK_ROWS
+    ctypedef struct view:
+        void *data
+        ptrdiff_t outer_stride, channel_stride, inner_stride
+    ctypedef struct batch_norm_args:
+        ptrdiff_t outer, channels, inner
+        view x, y, grad_y, grad_x
+        const void *weight
+        const void *bias
+        void *running_mean
+        void *running_var
+        void *grad_weight
+        void *grad_bias
+        double *mean
+        double *rstd
+        double momentum, eps
+        bint training, relu
+        double p
+        uint32_t *mask
+        double *partial
+        void *coefficients
+
+
 cdef enum:
-    MAX_DIMS = 5
     MAX_VIEWS = 3
     # Doubles of scratch memory on the stack: what a small net's layers need.
     SMALL_SCRATCH = 1024
+
+cdef kernel NO_SUMS  # in inference: of no cost
 
 
 @cython.final
@@ -99,49 +124,26 @@ cdef class Layout:
     cdef ptrdiff_t size(self) noexcept nogil:
         return self.args.outer * self.args.channels * self.args.inner
 
-    cdef int run(self, kernel *const *by_channels, kernel *const *sums, kernel *const *merge, kernel *const *apply) except -1:
-        cdef int d = self.double_precision
+    cdef int run(self, kernel by_channels, kernel sums, kernel merge, kernel apply) except -1:
         cdef double small[SMALL_SCRATCH]
         self.reserve(small)
         if self.size() >= GIL_THRESHOLD:
             with nogil:
-                self.run_parts(by_channels[d], NULL if sums == NULL else sums[d], merge[d], apply[d])
+                self.run_parts(by_channels, sums, merge, apply)
         else:
-            self.run_parts(by_channels[d], NULL if sums == NULL else sums[d], merge[d], apply[d])
+            self.run_parts(by_channels, sums, merge, apply)
 
-    cdef void run_parts(self, kernel *by_channels, kernel *sums, kernel *merge, kernel *apply) noexcept nogil:
+    cdef void run_parts(self, kernel by_channels, kernel sums, kernel merge, kernel apply) noexcept nogil:
         cdef batch_norm_args *a = &self.args
-        cdef ptrdiff_t blocks = self.blocks()
-        cdef int64_t work = self.size() * <int64_t>MOMENTS_COST << self.double_precision
+        cdef bint is_double = self.double_precision, has_sums = sums.cost > 0
+        cdef ptrdiff_t blocks = self.blocks(), size = self.size()
         if not self.by_rows:
-            run(by_channels, a, a.channels, 1, work if sums == NULL else 2 * work)
+            run(by_channels, is_double, a, a.channels, 1, 2 * size if has_sums else size)
             return
-        if sums != NULL:
-            run(sums, a, blocks, 1, work)
-        run(merge, a, a.channels, 256, blocks * a.channels * <int64_t>GRAD_NORM_COST)
-        run(apply, a, a.outer * a.inner, BATCH_NORM_BLOCK_ROWS, work)
-
-
-cdef int channel_axis(cnp.ndarray x, object axis, str name) except -1:
-    cdef int ndim = cnp.PyArray_NDIM(x)
-    if not 2 <= ndim <= MAX_DIMS:
-        raise ValueError(f"{name} must have 2 to {MAX_DIMS} dimensions, had shape {(<object>x).shape}")
-    if (type(axis) is int or hasattr(axis, "__index__")) and axis in (1, -1):
-        return 1 if axis == 1 else ndim - 1
-    raise ValueError(f"axis must be 1 or -1, was {axis!r}")
-
-
-cdef void *per_channel(object array, int kind, bint written, cnp.ndarray x, int axis, str name,
-                       bint required=False) except? NULL:
-    """The data of a contiguous (channels,) array; NULL for None, unless it is required."""
-    if array is None and not required:
-        return NULL
-    check(array, kind, written, name)
-    if cnp.PyArray_NDIM(<cnp.ndarray>array) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>array)[0] != cnp.PyArray_DIMS(x)[axis]:
-        raise ValueError(f"{name} must have shape ({cnp.PyArray_DIMS(x)[axis]},), one value a channel, had {array.shape}")
-    if not cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_C_CONTIGUOUS):
-        raise ValueError(f"{name} must be contiguous; use np.ascontiguousarray")
-    return cnp.PyArray_DATA(<cnp.ndarray>array)
+        if has_sums:
+            run(sums, is_double, a, blocks, 1, size)
+        run(merge, is_double, a, a.channels, 256, blocks * a.channels)
+        run(apply, is_double, a, a.outer * a.inner, BATCH_NORM_BLOCK_ROWS, size)
 
 
 def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, momentum, eps, out=None):
@@ -172,10 +174,10 @@ cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum,
     if cnp.PyArray_SIZE(<cnp.ndarray>x) == cnp.PyArray_DIMS(<cnp.ndarray>x)[channels] > 0:
         raise ValueError(f"x must have more than 1 value per channel in training, had shape {x.shape}")
     if relu or d.p > 0:
-        check_c_order(x, "x")
+        check_c_contiguous(x, "x")
     y = output(out, x)
     if relu or d.p > 0:
-        check_c_order(y, "out")
+        check_c_contiguous(y, "out")
     check_apart(("out", "running_mean", "running_var", "x", "weight", "bias"),
                 (out, running_mean, running_var, x, weight, bias), 3, in_place=x)
     layout.fill(channels, ("x", "out"), (x, y))
@@ -188,7 +190,7 @@ cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum,
         mask = new_array(1, &words, cnp.NPY_UINT32)
         d.size, d.mask = cnp.PyArray_SIZE(<cnp.ndarray>x), <uint32_t *>cnp.PyArray_DATA(mask)
         a.mask = d.mask
-        run_by_elements(active_kernels.dropout_mask, d, d.size, draw_cost(d.p))
+        run_by_elements(active_kernels.dropout_mask, False, d, d.size, draw_cost(d.p))
     layout.run(active_kernels.batch_norm_forward, active_kernels.batch_norm_row_moments, active_kernels.batch_norm_merge_moments,
                active_kernels.batch_norm_normalize_rows)
     return y, mean, rstd, mask
@@ -213,7 +215,8 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
         check_apart(("out", "x", "weight", "bias", "running_mean", "running_var"),
                     (out, x, weight, bias, running_mean, running_var), 1, in_place=x)
     layout.fill(channels, ("x", "out"), (x, y))
-    layout.run(active_kernels.batch_norm_inference, NULL, active_kernels.batch_norm_prepare_inference, active_kernels.batch_norm_normalize_rows)
+    layout.run(active_kernels.batch_norm_inference, NO_SUMS, active_kernels.batch_norm_prepare_inference,
+               active_kernels.batch_norm_normalize_rows)
     return y
 
 
@@ -241,13 +244,13 @@ cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias,
     a.grad_bias = per_channel(grad_bias, kind, True, x, channels, "grad_bias")
     a.training = training
     if mask is not None:
-        check_c_order(x, "x")
-        check_c_order(grad_y, "grad_y")
+        check_c_contiguous(x, "x")
+        check_c_contiguous(grad_y, "grad_y")
         check_mask(mask, grad_y)
         a.mask, a.p = <uint32_t *>cnp.PyArray_DATA(<cnp.ndarray>mask), p
     grad_x = output(out, x)
     if mask is not None:
-        check_c_order(grad_x, "out")
+        check_c_contiguous(grad_x, "out")
     check_apart(("out", "grad_weight", "grad_bias", "grad_y", "x", "weight", "mean", "rstd", "mask"),
                 (out, grad_weight, grad_bias, grad_y, x, weight, mean, rstd, mask), 3, in_place=grad_y)
     layout.fill(channels, ("x", "grad_y", "out"), (x, grad_y, grad_x))

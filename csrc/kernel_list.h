@@ -1,0 +1,59 @@
+/* Every kernel: its name, the operation it belongs to, its argument struct, and the picoseconds that it takes for an
+ * element of float32 on one thread, in cache, with the cheapest options: they say whether threads are worth waking.
+ * They were measured with AVX2 and rounded; a factor of 1.5 matters little.
+ *
+ * A TYPED_KERNEL exists for float and for double, a KERNEL once. An OPERATION has no kernel of its own, but runs
+ * those of others. The table of kernels, what fills it, and what the bindings know of it are made from this list. To
+ * be included with all three macros defined. */
+
+TYPED_KERNEL(sgd_step, sgd, sgd_args, 300)
+TYPED_KERNEL(rmsprop_step, rmsprop, rmsprop_args, 550)
+TYPED_KERNEL(adam_step, adam, adam_args, 600)
+TYPED_KERNEL(adagrad_step, adagrad, adagrad_args, 550)
+TYPED_KERNEL(max_norm, max_norm, max_norm_args, 250)
+
+TYPED_KERNEL(grad_norm_squares, grad_norm, grad_norm_args, 100)
+TYPED_KERNEL(grad_norm_merge, grad_norm, grad_norm_args, 100)
+
+KERNEL(dropout_mask, dropout, dropout_args, 50)
+TYPED_KERNEL(dropout_forward, dropout, dropout_args, 180)
+TYPED_KERNEL(dropout_backward, dropout, dropout_args, 130)
+TYPED_KERNEL(channel_dropout, channel_dropout, channel_dropout_args, 250)
+
+TYPED_KERNEL(bias_relu_dropout_forward, bias_relu_dropout, bias_relu_dropout_args, 180)
+TYPED_KERNEL(bias_relu_dropout_backward, bias_relu_dropout, bias_relu_dropout_args, 180)
+TYPED_KERNEL(bias_relu_dropout_merge_sums, bias_relu_dropout, bias_relu_dropout_args, 100)
+
+/* Arrays whose channels lie apart: by channels. */
+TYPED_KERNEL(batch_norm_forward, batch_norm, batch_norm_args, 180)
+TYPED_KERNEL(batch_norm_inference, batch_norm, batch_norm_args, 180)
+TYPED_KERNEL(batch_norm_backward, batch_norm, batch_norm_args, 180)
+/* Arrays whose channels lie side by side: by blocks of rows, by channels, by rows. */
+TYPED_KERNEL(batch_norm_row_moments, batch_norm, batch_norm_args, 180)
+TYPED_KERNEL(batch_norm_merge_moments, batch_norm, batch_norm_args, 100)
+TYPED_KERNEL(batch_norm_prepare_inference, batch_norm, batch_norm_args, 100)
+TYPED_KERNEL(batch_norm_normalize_rows, batch_norm, batch_norm_args, 180)
+TYPED_KERNEL(batch_norm_row_sums, batch_norm, batch_norm_args, 180)
+TYPED_KERNEL(batch_norm_merge_sums, batch_norm, batch_norm_args, 100)
+TYPED_KERNEL(batch_norm_grad_rows, batch_norm, batch_norm_args, 180)
+OPERATION(batch_norm_relu_dropout)
+
+TYPED_KERNEL(sum_weights, loss, loss_args, 100)
+KERNEL(loss_value, loss, loss_args, 1)
+TYPED_KERNEL(cross_entropy, cross_entropy, loss_args, 1200)
+TYPED_KERNEL(mse, mse, loss_args, 230)
+TYPED_KERNEL(huber, huber, loss_args, 300)
+TYPED_KERNEL(count_outside, bce_with_logits, loss_args, 100)
+TYPED_KERNEL(bce_with_logits, bce_with_logits, loss_args, 1800)
+
+TYPED_KERNEL(activation_forward, activation, activation_args, 180)
+TYPED_KERNEL(activation_backward, activation, activation_args, 240)
+TYPED_KERNEL(activation_row_sums, activation, activation_args, 240)
+TYPED_KERNEL(softmax_forward, softmax, softmax_args, 1000)
+TYPED_KERNEL(softmax_backward, softmax, softmax_args, 240)
+
+KERNEL(stream, stream, stream_args, 100)
+
+#undef TYPED_KERNEL
+#undef KERNEL
+#undef OPERATION

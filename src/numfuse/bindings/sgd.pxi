@@ -1,0 +1,28 @@
+cdef extern from "kernels.h" nogil:
+    ctypedef struct sgd_args:
+        step_args step
+        void **momentum_buffers
+        double momentum, dampening
+        bint running_average, nesterov
+
+
+def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
+             lr, momentum, dampening, bint running_average, bint nesterov,
+             weight_decay, bint decoupled, l1, bint proximal, max_grad_value, ema_decay, bint maximize, grad_scale):
+    """The kernel whose meaning, shapes and formula are those of `numfuse.reference.sgd_step`."""
+    cdef sgd_args a
+    cdef TensorLists t = TensorLists.__new__(TensorLists)
+    take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
+    a.momentum = number(momentum, "momentum", 0, 1 if running_average else INFINITY, running_average)
+    a.dampening = number(dampening, "dampening", 0, INFINITY)
+    a.running_average, a.nesterov = running_average, nesterov
+    if running_average and a.dampening != 0:
+        raise ValueError(f"dampening must be 0 with running_average, was {dampening!r}")
+    if nesterov and (a.momentum == 0 or a.dampening != 0):
+        raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
+    check_momentum_buffers(momentum_buffers, a.momentum)
+    t.fill(("params", "grads", "momentum_buffers", "ema_params", "steps"),
+           (params, grads, momentum_buffers, ema_params), 2, steps)
+    take_arrays(&a.step, t, 3)
+    a.momentum_buffers = t.arrays[2]
+    t.run(active_kernels.sgd_step, &a)
