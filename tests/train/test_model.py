@@ -9,9 +9,10 @@ import pytest
 
 from numfuse import native, nn, optim, reference
 from numfuse.bench import textbook
-from numfuse.scaling import MinMax, Standardize
+from numfuse.bench.backends import compare_backends
+from numfuse.data import MinMax, Standardize
 from numfuse.files import replacing
-from numfuse.train import Model, compare_backends, evaluate, fit, mlp, predict
+from numfuse.train import Model, evaluate, fit, mlp, predict
 
 
 def problem(task="classification", rows=200, seed=0, dropout=0.2):

@@ -6,7 +6,7 @@ import pytest
 
 from numfuse import nn, optim
 from numfuse.data import batch_rows
-from numfuse.epoch import Rows
+from numfuse.data.rows import Rows
 from numfuse.optim import schedules
 from numfuse.train import Epoch, evaluate, fit, load_checkpoint, mlp
 

@@ -11,7 +11,8 @@ import pytest
 
 import numfuse
 from numfuse import cli, native, nn, optim, reference
-from numfuse.scaling import MinMax, Standardize
+from numfuse.cli import train as command
+from numfuse.data import MinMax, Standardize
 from numfuse.train import Epoch, History, Model, fit
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
@@ -22,7 +23,7 @@ LEARN = ["--epochs", "10", "--hidden", "16", "--batch-size", "16", "--lr", "0.03
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
     """A comparison of no more than one epoch; no terminal, whatever the environment says."""
-    monkeypatch.setattr(cli, "compare_backends", functools.partial(cli.compare_backends, min_seconds=0.0))
+    monkeypatch.setattr(command, "compare_backends", functools.partial(command.compare_backends, min_seconds=0.0))
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -141,8 +142,8 @@ def training(monkeypatch):
         seen.update(x_test=x, y_test=y)
         return 0.0
 
-    monkeypatch.setattr(cli, "fit", fit)
-    monkeypatch.setattr(cli, "evaluate", evaluate)
+    monkeypatch.setattr(command, "fit", fit)
+    monkeypatch.setattr(command, "evaluate", evaluate)
 
     def train(capsys, *argv):
         run(capsys, "train", *argv)
@@ -157,7 +158,7 @@ DEFAULTS = {
     "momentum": None, "batch_size": 128, "epochs": 20, "kernels": native, "accumulate": 1, "schedule": "linear",
     "validation": None, "patience": None, "checkpoint": None, "resume": False, "max_grad_norm": None, "rng": 0,
 }
-FIT_OPTIONS = (*cli.FIT_OPTIONS, "rng")
+FIT_OPTIONS = (*command.FIT_OPTIONS, "rng")
 
 
 @pytest.mark.parametrize("argv, changes", [
@@ -239,7 +240,7 @@ def test_validation_takes_the_place_of_the_test_rows_until_the_end(capsys, table
 def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path, monkeypatch):
     argv = ["train", tables / "houses.tsv", *QUICK, "--checkpoint", tmp_path / "c.npz"]
     whole = scores(run(capsys, *argv)[1])
-    real, asked = cli.evaluate, []
+    real, asked = command.evaluate, []
 
     def interrupt(*args):
         asked.append(args)
@@ -247,10 +248,10 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(cli, "evaluate", interrupt)
+    monkeypatch.setattr(command, "evaluate", interrupt)
     (tmp_path / "c.npz").unlink()
     assert run(capsys, *argv)[0] == 130
-    monkeypatch.setattr(cli, "evaluate", real)
+    monkeypatch.setattr(command, "evaluate", real)
     code, out, _ = run(capsys, *argv, "--resume")
     assert code == 0 and scores(out) == whole[1:] and "after epoch 1 of" in out
     assert "; there is nothing left to train of 2" in run(capsys, *argv, "--resume")[1]
@@ -271,7 +272,7 @@ def test_threads_are_set_back(capsys, tables, monkeypatch):
         seen.append(numfuse.get_num_threads())
         return History(Epoch(number + 1, 2) for number in range(epochs))
 
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(command, "fit", fit)
     for threads in (2, 1):
         assert run(capsys, "train", tables / "houses.tsv", "--threads", threads)[0] == 0
         assert numfuse.get_num_threads() == before
@@ -305,13 +306,13 @@ def test_plot_and_save(capsys, tables, tmp_path):
 
 
 def test_ctrl_c_reports_the_model_so_far(capsys, tables, tmp_path, monkeypatch):
-    real = cli.evaluate
+    real = command.evaluate
 
     def interrupt(*args):
-        monkeypatch.setattr(cli, "evaluate", real)
+        monkeypatch.setattr(command, "evaluate", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "evaluate", interrupt)
+    monkeypatch.setattr(command, "evaluate", interrupt)
     code, out, _ = run(capsys, "train", tables / "houses.tsv", *QUICK, "--save", tmp_path / "m.npz")
     assert code == 130 and "interrupted after 1 of 2 epochs" in out and "test R^2" in out
     assert (tmp_path / "m.npz").exists() and "each backend" not in out
@@ -402,7 +403,7 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(cli, "fit", fail)
+    monkeypatch.setattr(command, "fit", fail)
     code, _, err = run(capsys, "train", tables / "houses.tsv")
     assert (code, err) == (2, f"numfuse: error: {fault}\n")
 
@@ -413,17 +414,17 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
 ])
 def test_missing_extra(capsys, tmp_path, monkeypatch, module, argv):
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.startswith((module, "numfuse.report"))]:
+    for name in [name for name in sys.modules if name.startswith((module, "numfuse.cli.train_report"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(numfuse, "report", raising=False)
+    monkeypatch.delattr(cli, "train_report", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     code, _, err = run(capsys, *argv)
     assert code == 2 and 'pip install "numfuse[cli]"' in err and err.count("\n") == 1
 
 
 def test_a_failure_of_ours_is_not_dressed_up(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numfuse.report", None)
-    monkeypatch.delattr(numfuse, "report", raising=False)
+    monkeypatch.setitem(sys.modules, "numfuse.cli.train_report", None)
+    monkeypatch.delattr(cli, "train_report", raising=False)
     with pytest.raises(ImportError, match="report"):
         cli.main(["train"])
 
