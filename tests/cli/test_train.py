@@ -2,18 +2,19 @@ import functools
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import run
 
 import numfuse
 from numfuse import cli, native, nn, optim, reference
 from numfuse.cli import train as command
 from numfuse.data import MinMax, Standardize
 from numfuse.train import Epoch, History, Model, fit
+
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
 QUICK = ["--epochs", "2", "--hidden", "8", "--threads", "1"]
@@ -43,45 +44,9 @@ def tables(tmp_path_factory):
     return folder
 
 
-def run(capsys, *argv):
-    code = cli.main([str(arg) for arg in argv])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def scores(out):
     """Everything printed about training but times."""
     return re.findall(r"loss .*(?=  \d+\.\d\d s)|test (?:accuracy|R\^2) +[\d.]+", out)
-
-
-def test_info(capsys):
-    code, out, _ = run(capsys, "info")
-    assert code == 0
-    for word in (numfuse.__version__, numfuse.native.isa(), np.__version__, "BLAS", "Python"):
-        assert word in out
-    assert re.search(r"^import +\d+\.\d ms beyond NumPy's$", out, re.M)
-
-
-def test_the_reference_is_imported_when_it_is_first_needed():
-    script = ("import sys, numfuse; before = 'numfuse.reference' in sys.modules;"
-              "print(before, numfuse.reference.adam_step.__module__, hasattr(numfuse, 'no_such_name'))")
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.stdout, result.stderr) == ("False numfuse.reference.adam False\n", "")
-
-
-def test_module_runs_without_the_extras():
-    script = (
-        "import sys, runpy; sys.modules.update(dict.fromkeys(['rich', 'matplotlib', 'sklearn']));"
-        "sys.argv = ['numfuse', 'info']; runpy.run_module('numfuse', run_name='__main__')"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("numfuse ")
-
-
-def test_python_dash_m():
-    result = subprocess.run([sys.executable, "-m", "numfuse", "--version"], capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (0, f"numfuse {numfuse.__version__}\n")
 
 
 def test_classification(capsys, tables):
@@ -349,13 +314,6 @@ def test_unknown_option_or_value(capsys, argv, fault):
     assert caught.value.code == 2 and fault in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["info", "train", "bench"])
-def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
-    with pytest.raises(SystemExit):
-        cli.main([command, "--hiden", "3"])
-    assert capsys.readouterr().err.startswith(f"usage: numfuse {command} ")
-
-
 @pytest.mark.parametrize("argv, fault", [
     (["nowhere.csv"], "nowhere.csv: no such file"),
     (["flowers.csv"], "the columns are a, b, c, kind"),
@@ -406,30 +364,3 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
     monkeypatch.setattr(command, "fit", fail)
     code, _, err = run(capsys, "train", tables / "houses.tsv")
     assert (code, err) == (2, f"numfuse: error: {fault}\n")
-
-
-@pytest.mark.parametrize("module, argv", [
-    ("rich", ["train"]), ("sklearn", ["train"]), ("sklearn.datasets", ["train", "digits"]),
-    ("matplotlib", ["train", "--plot", "c.png"]),
-])
-def test_missing_extra(capsys, tmp_path, monkeypatch, module, argv):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.startswith((module, "numfuse.cli.train_report"))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(cli, "train_report", raising=False)
-    monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = run(capsys, *argv)
-    assert code == 2 and 'pip install "numfuse[cli]"' in err and err.count("\n") == 1
-
-
-def test_a_failure_of_ours_is_not_dressed_up(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numfuse.cli.train_report", None)
-    monkeypatch.delattr(cli, "train_report", raising=False)
-    with pytest.raises(ImportError, match="report"):
-        cli.main(["train"])
-
-
-def test_bench_is_registered(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["bench", "--help"])
-    assert caught.value.code == 0 and "KERNEL" in capsys.readouterr().out
