@@ -1,4 +1,4 @@
-"""Training: the loop, with validation, early stopping, schedules and checkpoints."""
+"""The training loop, its schedules and its history."""
 
 import os
 from dataclasses import asdict
