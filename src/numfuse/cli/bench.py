@@ -105,7 +105,7 @@ def run(args):
 
 
 def _contradiction(args):
-    """What is wrong with the options together, or None."""
+    """The fault of the options taken together, or None."""
     measuring = {"KERNEL": args.kernels, "--sizes": args.sizes, "--dtypes": args.dtypes, "--threads": args.threads,
                  "--isa": args.isa, "--peers": args.peers, "--busy": args.busy, "--quick": args.quick,
                  "--json": args.json}
