@@ -21,8 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import numfuse
 from numfuse import nn, optim
-from numfuse.data import DataError, load
-from numfuse.scaling import Standardize
+from numfuse.data import DataError, Standardize, load
 from numfuse.train import evaluate, fit
 
 

@@ -14,7 +14,7 @@ import pytest
 from made_up_runs import make_row, make_run
 
 from numfuse import native, nn
-from numfuse.bench import busy, command, contests, in_place, measure, places, results, textbook, training
+from numfuse.bench import busy, contests, in_place, measure, places, results, textbook, training
 from numfuse.bench.cases import CASES, arrays, find
 from numfuse.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
                                     TrainingContest)
@@ -22,6 +22,7 @@ from numfuse.bench.measure import MIN_ROUNDS, Plan, take_turns
 from numfuse.bench.probe import Probe
 from numfuse.bench.rivals import Refused
 from numfuse.bench.worker import Worker
+from numfuse.cli import bench as command
 
 TINY = TrainingContest(training.TRAINING_STEPS[0])
 

@@ -1,8 +1,16 @@
-"""Writing files whole or not at all."""
+"""Files that are written whole or not at all, and the errors of broken archives."""
 
 import contextlib
+import lzma
 import os
+import struct
+import zipfile
+import zlib
 from pathlib import Path
+
+# Raised for a broken .npz file by zipfile, the decompressors behind it and NumPy.
+BROKEN_NPZ = (ValueError, OSError, EOFError, KeyError, RuntimeError, OverflowError, struct.error,
+              zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 @contextlib.contextmanager

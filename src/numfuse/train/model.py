@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import nn
-from .data import batch_stops
-from .files import replacing
-from .nn.module import modes_restored
-from .readers import BROKEN_NPZ
-from .scaling import SCALERS, Scaler
+from .. import nn
+from ..data.batches import batch_stops
+from ..data.scaling import SCALERS, Scaler
+from ..files import BROKEN_NPZ, replacing
+from ..nn.module import modes_restored
 
 
 def mlp(inputs, outputs, hidden, *, batch_norm=True, dropout=0.0, rng=None):

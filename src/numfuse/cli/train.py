@@ -1,13 +1,9 @@
-"""The command line: `numfuse info`, `numfuse train` and `numfuse bench`."""
+"""`numfuse train`: the options, and a training of a net on a data set."""
 
 import argparse
 import contextlib
 import importlib
 import math
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,12 +11,12 @@ import numpy as np
 
 import numfuse
 
-from . import nn, optim
-from .bench import textbook
-from .checkpoint import CheckpointError, load_checkpoint
-from .data import DataError, batch_rows, load
-from .scaling import SCALERS, Standardize
-from .train import SCHEDULES, Model, compare_backends, evaluate, fit, mlp
+from .. import nn, optim
+from ..bench import textbook
+from ..bench.backends import compare_backends
+from ..data import SCALERS, Standardize, batch_rows, load
+from ..train import SCHEDULES, Model, evaluate, fit, load_checkpoint, mlp
+from . import CommandError
 
 OPTIMIZERS = {  # the class, and the options that `--lr` and `--weight-decay` replace
     "sgd": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}),
@@ -34,49 +30,11 @@ COMPARED = {
 }
 FIT_OPTIONS = ("epochs", "batch_size", "accumulate", "schedule", "validation", "patience", "checkpoint", "resume")
 PLOTS = (".png", ".svg", ".pdf")
-EXTRAS = ("rich", "matplotlib", "sklearn")
 
 
-class CommandError(Exception):
-    """What the user can put right: shown as one line, without a traceback."""
-
-
-def main(argv=None):
-    """Run a command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    args, unknown = _parser(argv).parse_known_args(argv)
-    if unknown:
-        args.command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
-        return args.run(args)
-    except (DataError, CheckpointError, CommandError) as error:
-        message = str(error)
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except MemoryError:
-        message = "out of memory"
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRAS:
-            raise
-        message = f'{error.name} is needed and missing: pip install "numfuse[cli]"'
-    except KeyboardInterrupt:
-        print("numfuse: interrupted", file=sys.stderr)
-        return 130
-    print(f"numfuse: error: {message}", file=sys.stderr)
-    return 2
-
-
-def _parser(argv):
-    parser = argparse.ArgumentParser(prog="numfuse", description=numfuse.__doc__)
-    parser.add_argument("--version", action="version", version=f"numfuse {numfuse.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="info | train | bench")
-
-    info = commands.add_parser("info", help="versions, instruction sets and threads")
-    info.set_defaults(run=_info, command=info)
-
-    train = commands.add_parser("train", help="train a network, and compare the C kernels with NumPy")
-    train.set_defaults(run=_train, command=train)
-    add = train.add_argument
+def add_arguments(parser):
+    """Give an argparse parser the options of `numfuse train`."""
+    add = parser.add_argument
     add("data", nargs="?", default="digits", metavar="DATA",
         help='"digits" (the default), a folder of idx files, or an .npz, .csv or .tsv file (also .gz)')
     add("--target", metavar="COLUMN", help='the column of a table to predict (default: "target")')
@@ -98,12 +56,12 @@ def _parser(argv):
         help="scale the gradients of a step down to this L2 norm (default: do not)")
     add("--batch-size", type=_integer(2), default=128, metavar="ROWS", help="(default: %(default)s)")
     add("--accumulate", type=_integer(1), default=1, metavar="N",
-        help="add up the gradients of so many batches for a step (default: %(default)s)")
+        help="add up the gradients of this many batches for a step (default: %(default)s)")
     add("--epochs", type=_integer(1), default=20, metavar="N", help="(default: %(default)s)")
     add("--validation", type=_number(0, 1, positive=True), metavar="SHARE",
         help="share of the training rows to validate with after each epoch, not to train on (default: none)")
     add("--patience", type=_integer(1), metavar="N",
-        help="stop after so many epochs without a better validation loss; the best epoch's net is kept")
+        help="stop after this many epochs without a better validation loss; the best epoch's net is kept")
     add("--scale", choices=SCALERS, default="standard",
         help="inputs to mean 0 and deviation 1, or to the range 0 to 1 (default: %(default)s)")
     add("--seed", type=_integer(0), metavar="N",
@@ -118,77 +76,12 @@ def _parser(argv):
     add("--resume", action="store_true", help="go on from the checkpoint, with its learning rate, weight decay and "
         "order of rows; give the other options as before")
 
-    bench = commands.add_parser("bench", help="time every kernel against NumPy")
-    bench.set_defaults(run=_bench, command=bench)
-    if argv[:1] == ["bench"]:  # only then pay for the import
-        from .bench import command
 
-        command.add_arguments(bench)
-    return parser
-
-
-def _integer(minimum, maximum=math.inf):
-    def parse(text):
-        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
-            wanted = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer {wanted}")
-        return int(text)
-
-    return parse
-
-
-def _number(minimum, below=math.inf, positive=False):
-    def parse(text):
-        with contextlib.suppress(ValueError):
-            if minimum <= float(text) < below and not (positive and float(text) == minimum):
-                return float(text)
-        least = "above" if positive else "of at least"
-        limit = "" if below == math.inf else f" and below {below}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {minimum}{limit}")
-
-    return parse
-
-
-def _sizes(text):
-    size = _integer(1, 2**20)  # NumPy can count the bytes of a weight between two such layers
-    return [] if text == "none" else [size(part.strip()) for part in text.split(",")]
-
-
-def _bench(args):
-    from .bench import command
-
-    return command.run(args)
-
-
-def _info(args):
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    rows = {
-        "numfuse": numfuse.__version__,
-        "instruction sets": f"{' '.join(numfuse.native.isas())} (in use: {numfuse.native.isa()})",
-        "threads": numfuse.get_num_threads(),
-        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "NumPy": np.__version__,
-        "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}",
-        "import": f"{_import_seconds() * 1e3:.1f} ms beyond NumPy's",
-    }
-    for name, value in rows.items():
-        print(f"{name:<18}{value}")
-    return 0
-
-
-def _import_seconds(runs=5):
-    """What importing numfuse takes where NumPy is imported already: the median of fresh processes."""
-    code = ("import time, numpy; start = time.perf_counter(); import numfuse; "
-            "print(time.perf_counter() - start)")
-    command = [sys.executable, "-P", "-c", code]
-    return statistics.median(
-        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(runs))
-
-
-def _train(args):
+def run(args):
+    """Train, report, and return the exit code: 0, or 130 if Ctrl-C ended the training."""
     from rich.console import Console
 
-    from . import report
+    from . import train_report as report
 
     console = Console(highlight=False)
     _check_outputs(args)
@@ -298,3 +191,30 @@ def _threads(console, n):
             yield
     finally:
         numfuse.set_num_threads(before)
+
+
+def _integer(minimum, maximum=math.inf):
+    def parse(text):
+        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+            wanted = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer {wanted}")
+        return int(text)
+
+    return parse
+
+
+def _number(minimum, below=math.inf, positive=False):
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if minimum <= float(text) < below and not (positive and float(text) == minimum):
+                return float(text)
+        least = "above" if positive else "of at least"
+        limit = "" if below == math.inf else f" and below {below}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {minimum}{limit}")
+
+    return parse
+
+
+def _sizes(text):
+    size = _integer(1, 2**20)  # NumPy can count the bytes of a weight between two such layers
+    return [] if text == "none" else [size(part.strip()) for part in text.split(",")]

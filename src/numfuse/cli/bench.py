@@ -1,4 +1,4 @@
-"""`numfuse bench`: what to measure, and the report."""
+"""`numfuse bench`: the options, the measuring and the report."""
 
 import argparse
 import importlib
@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from .. import native
-from . import machine, peers, results
-from .cases import CASES, find
-from .contests import (BLOCKS, OPTIMIZERS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
-                       TrainingContest)
-from .measure import Plan
-from .training import TRAINING_STEPS
-from .worker import MEMORY, Worker
+from ..bench import machine, peers, results
+from ..bench.cases import CASES, find
+from ..bench.contests import (BLOCKS, OPTIMIZERS, BlockContest, KernelContest, RegularizedStepContest,
+                              SmallTensorsContest, TrainingContest)
+from ..bench.measure import Plan
+from ..bench.training import TRAINING_STEPS
+from ..bench.worker import MEMORY, Worker
 
 KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "block", "training_step"]
 DTYPES = ["float32", "float64"]
@@ -64,7 +64,7 @@ def run(args):
     try:
         from rich.console import Console
 
-        from . import report
+        from ..bench import report
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('rich is not installed: pip install "numfuse[cli]"', name="rich") from error
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
@@ -73,7 +73,7 @@ def run(args):
         return 2
     args.threads, args.dtypes = args.threads or [1], args.dtypes or ["float32"]
     if args.compare:
-        from . import compare
+        from ..bench import compare
 
         compare.print_comparison(console, *args.compare)
         return 0
@@ -93,7 +93,7 @@ def run(args):
     else:
         report.print_report(console, data)
     if args.plot:
-        from . import plot
+        from ..bench import plot
 
         for path in plot.draw(args.plot, data):
             print(f"drawn: {path}", file=sys.stderr)
@@ -105,7 +105,7 @@ def run(args):
 
 
 def _contradiction(args):
-    """What is wrong with the options together, or None."""
+    """The fault of the options taken together, or None."""
     measuring = {"KERNEL": args.kernels, "--sizes": args.sizes, "--dtypes": args.dtypes, "--threads": args.threads,
                  "--isa": args.isa, "--peers": args.peers, "--busy": args.busy, "--quick": args.quick,
                  "--json": args.json}
@@ -218,7 +218,7 @@ def _cpus(text):
 
 
 def _with_markers(text):
-    from .report import check_markers
+    from ..bench.report import check_markers
 
     try:
         check_markers(Path(text))

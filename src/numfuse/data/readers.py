@@ -1,23 +1,19 @@
-"""What is in the files of a data set: idx folders, `.npz` archives, and `.csv` and `.tsv` tables."""
+"""Readers of the files of a data set: idx folders, `.npz` archives, and `.csv` and `.tsv` tables."""
 
 import contextlib
 import csv
 import gzip
 import io
-import lzma
 import math
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-# What zipfile, the decompressors behind it and NumPy raise for a broken archive.
-BROKEN_NPZ = (ValueError, OSError, EOFError, KeyError, RuntimeError, OverflowError, struct.error,
-              zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+from ..files import BROKEN_NPZ
 
+IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 class DataError(ValueError):
     """Data that are missing or broken; the message names the file and the fault."""

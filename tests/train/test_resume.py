@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,8 +151,9 @@ def child(path, seed, cut_at):
 def test_fresh_processes_one_of_which_was_killed(tmp_path):
     def run(path, seed, cut_at):
         script = f"{inspect.getsource(child)}\nchild({str(path)!r}, {seed}, {cut_at})"
+        modules = ":".join(filter(None, [str(Path(__file__).parent), *sys.path]))
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8",
-                                env={"PYTHONPATH": ":".join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"})
+                                env={"PYTHONPATH": modules, "OPENBLAS_NUM_THREADS": "1"})
         return result.returncode, result.stdout, result.stderr
 
     code, whole, error = run(tmp_path / "whole.npz", 0, None)

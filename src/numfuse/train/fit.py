@@ -1,23 +1,17 @@
-"""Training: the loop, with validation, early stopping, schedules and checkpoints."""
+"""The training loop, its schedules and its history."""
 
-import copy
 import os
-import time
 from dataclasses import asdict
 
 import numpy as np
 
+from ..checks import integer, number
+from ..data.batches import batch_rows, batch_stops
+from ..data.rows import Rows
+from ..optim import Scheduler, schedules
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from .checks import integer, number
-from .data import batch_rows, batch_stops
 from .early_stopping import EarlyStopping, validate
-from .epoch import Epoch, Rows, gradient_order, train_epoch
-from .model import Model, evaluate, mlp, predict
-from .nn.module import backward_parameters
-from .optim import Scheduler, schedules
-
-__all__ = ["CheckpointError", "Epoch", "History", "Model", "compare_backends", "evaluate", "fit", "load_checkpoint",
-           "mlp", "predict", "save_checkpoint", "train_batch"]
+from .epoch import Epoch, check_rows, gradient_order, train_epoch
 
 SCHEDULES = {  # by the number of steps
     "linear": lambda steps: schedules.LinearLR(1.0, 0.0, total_iters=steps),
@@ -50,10 +44,10 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
         gives their class (unless it smooths labels), take no part at all
     validation : rows that are not trained on but evaluated after each epoch: (x, y), (x, y, sample_weight), or
         a share of the rows to set aside, which the seed chooses (see `numfuse.data.split_rows`)
-    patience : stop when so many epochs in a row have not been better in validation than the best before by more
+    patience : stop when this many epochs in a row have not been better in validation than the best before by more
         than `min_delta`; however training ended, the net (parameters and buffers) is then set back to its best epoch
     monitor : what decides which is best: "loss" or "score"
-    accumulate : add up the gradients of so many batches for each step of the optimizer, weighted by rows (by their
+    accumulate : add up the gradients of this many batches for each step of the optimizer, weighted by rows (by their
         weights if they have such), so that the step is that of their rows together but for batch norm's
         statistics; the last step of an epoch has what remains
     schedule : "linear": every learning rate falls from what it is to 0 at the end of training; "cosine": the same as
@@ -110,9 +104,9 @@ def fit(net, loss, optimizer, x, y, *, epochs, batch_size, rng=None, sample_weig
     steps = -(-(len(batch_stops(len(rows), batch_size)) + 1) // accumulate)
     schedule = _Schedule(optimizer, schedule, schedule_every, rates, epochs * steps)
     parts = {"net": net, "optimizer": optimizer, "scheduler": schedule.scheduler}
-    rows.check(net, loss, "x and y")
+    check_rows(net, loss, rows, "x and y")
     if held_out is not None:
-        held_out.check(net, loss, "validation")
+        check_rows(net, loss, held_out, "validation")
     if resume:
         load_checkpoint(checkpoint, **parts)
     if stopping:
@@ -180,7 +174,7 @@ class _Schedule:
         self.scheduler, self.rate = (None, SCHEDULES[schedule](max(steps, 1))) if named else (schedule, None)
 
     def before_step(self, step):
-        """Set the rates for the step after so many."""
+        """Set the rates for the step that comes after `step` others."""
         if self.rate:
             self._set([self.rate(step, rate) for rate in self.rates])
 
@@ -202,7 +196,7 @@ class _Schedule:
 
 
 def _read(path):
-    """What `fit` saved about a run: history, seed, learning rates, best epoch."""
+    """The part of a checkpoint that `fit` wrote about its run: history, seed, learning rates, best epoch."""
     about = load_checkpoint(path)
     try:
         return History(Epoch(**row) for row in about["history"]), about["seed"], about["rates"], about["best"]
@@ -228,48 +222,3 @@ def _seed(rng):
     if isinstance(rng, (int, np.integer)):
         return integer("rng", rng, 0)
     return int(np.random.default_rng(rng).integers(2**63))
-
-
-def train_batch(net, loss, optimizer, x, y):
-    """One step of training: forward, backward, update. Returns the loss and the net's output."""
-    output = net.forward(x)
-    value = float(loss.forward(output, y))
-    backward_parameters(net, loss.backward())
-    optimizer.step(net.gradients())
-    return value, output
-
-
-def compare_backends(
-    net, loss, optimizer, x, y, *, batch_size, rng, backends, min_seconds=2.0, max_seconds=20.0
-):
-    """Time an epoch of training with each of `backends` (modules), on copies of net and optimizer.
-
-    All run the same code on the same batches. They take turns, ten batches each, so that whatever
-    else keeps the machine busy meets all alike. Short epochs are repeated, for `min_seconds` in all; an
-    epoch is cut short once one backend has used `max_seconds`.
-
-    Returns (seconds, losses, batches, epochs): for each backend the median time of an epoch, and the
-    mean loss over all; the number of batches in what was timed as an epoch, and how many such there were.
-    """
-    rng, runs = np.random.default_rng(rng), []
-    for backend in backends:
-        copies = copy.deepcopy((net, loss, optimizer))
-        copies[0].set_backend(backend).train()
-        copies[2].set_backend(backend)
-        runs.append(copies)
-    losses, seen = [0.0] * len(runs), 0
-    epochs = []
-    while not epochs or np.sum(epochs) < min_seconds:
-        order = batch_rows(len(x), batch_size, rng)
-        seconds, done = [0.0] * len(runs), 0
-        while done < len(order) and max(seconds) < max_seconds:
-            turn = order[done : done + 10]
-            for i, copies in enumerate(runs):
-                start = time.perf_counter()
-                for rows in turn:
-                    losses[i] += train_batch(*copies, x[rows], y[rows])[0] * len(rows)
-                seconds[i] += time.perf_counter() - start
-            done += len(turn)
-            seen += sum(len(rows) for rows in turn)
-        epochs.append(seconds)
-    return np.median(epochs, axis=0), [total / seen for total in losses], done, len(epochs)

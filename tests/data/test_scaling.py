@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from numfuse.readers import DataError
-from numfuse.scaling import SCALERS, MinMax, Standardize
+from numfuse.data import SCALERS, DataError, MinMax, Standardize
 
 EPS = np.finfo(np.float64).eps
 scalers = pytest.mark.parametrize("make", SCALERS.values())

@@ -1,4 +1,4 @@
-"""What `numfuse train` shows: the data and the net, progress, results, the comparison and curves."""
+"""The report of `numfuse train`: the data and the net, progress, results, the comparison and curves."""
 
 import contextlib
 import math
@@ -9,8 +9,8 @@ from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import native
-from .files import replacing
+from .. import native
+from ..files import replacing
 
 SCORES = {"classification": "accuracy", "regression": "R^2"}
 LOSSES = {"classification": "cross-entropy (nats)", "regression": "squared error (variances of the target)"}
@@ -110,7 +110,7 @@ def results(console, history, epochs, task, score):
 
 
 def comparison(console, names, timing, batches):
-    """What `train.compare_backends` measured, the first backend being native."""
+    """The times that `compare_backends` measured, the first backend being native."""
     seconds, losses, done, epochs = timing
     part = "One epoch" if done == batches else f"The first {done} of an epoch's {batches} batches"
     often = f", median of {epochs}" if epochs > 1 else ""

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 
-from .files import replacing
-from .readers import BROKEN_NPZ
+from ..files import BROKEN_NPZ, replacing
 
 PARTS = "net", "optimizer", "scheduler", "rng"
 PLAIN = bool, int, float, str  # and None: what JSON can hold

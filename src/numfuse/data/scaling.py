@@ -8,7 +8,7 @@ from .readers import DataError
 
 
 class Scaler:
-    """What scalers share: a few numbers for each column, taken from training rows, that shift and scale it.
+    """The base of scalers: a few numbers for each column, taken from training rows, that shift and scale it.
 
     Columns of a table, (rows, columns), are scaled each by itself. The values of images, (rows, height,
     width, ...), are scaled all alike: they are on one scale already, and a border pixel that is lit in a few
@@ -62,7 +62,7 @@ class Scaler:
         return y
 
     def inverse_transform(self, y):
-        """What `transform` made y of, as float64 of y's shape; a column that was constant is so again."""
+        """The x that `transform` made y of, as float64 of y's shape; a column that was constant is so again."""
         center, spread = self._center_and_spread(self._fitted())
         return (np.asarray(y, np.float64) - self.low) / self.width * spread + center
 

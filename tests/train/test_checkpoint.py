@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from numfuse import nn, optim
-from numfuse.checkpoint import load_checkpoint, save_checkpoint
-from numfuse.train import mlp
+from numfuse.train import load_checkpoint, mlp, save_checkpoint
 
 
 def parts(seed=0, steps=0, make=optim.AdamW, hidden=(6,)):

@@ -2,17 +2,19 @@ import functools
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import run
 
 import numfuse
 from numfuse import cli, native, nn, optim, reference
-from numfuse.scaling import MinMax, Standardize
+from numfuse.cli import train as command
+from numfuse.data import MinMax, Standardize
 from numfuse.train import Epoch, History, Model, fit
+
 
 # One thread, since a BLAS with several is slow beyond measure while other processes keep the CPUs busy.
 QUICK = ["--epochs", "2", "--hidden", "8", "--threads", "1"]
@@ -22,7 +24,7 @@ LEARN = ["--epochs", "10", "--hidden", "16", "--batch-size", "16", "--lr", "0.03
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
     """A comparison of no more than one epoch; no terminal, whatever the environment says."""
-    monkeypatch.setattr(cli, "compare_backends", functools.partial(cli.compare_backends, min_seconds=0.0))
+    monkeypatch.setattr(command, "compare_backends", functools.partial(command.compare_backends, min_seconds=0.0))
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -42,45 +44,9 @@ def tables(tmp_path_factory):
     return folder
 
 
-def run(capsys, *argv):
-    code = cli.main([str(arg) for arg in argv])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def scores(out):
     """Everything printed about training but times."""
     return re.findall(r"loss .*(?=  \d+\.\d\d s)|test (?:accuracy|R\^2) +[\d.]+", out)
-
-
-def test_info(capsys):
-    code, out, _ = run(capsys, "info")
-    assert code == 0
-    for word in (numfuse.__version__, numfuse.native.isa(), np.__version__, "BLAS", "Python"):
-        assert word in out
-    assert re.search(r"^import +\d+\.\d ms beyond NumPy's$", out, re.M)
-
-
-def test_the_reference_is_imported_when_it_is_first_needed():
-    script = ("import sys, numfuse; before = 'numfuse.reference' in sys.modules;"
-              "print(before, numfuse.reference.adam_step.__module__, hasattr(numfuse, 'no_such_name'))")
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.stdout, result.stderr) == ("False numfuse.reference.adam False\n", "")
-
-
-def test_module_runs_without_the_extras():
-    script = (
-        "import sys, runpy; sys.modules.update(dict.fromkeys(['rich', 'matplotlib', 'sklearn']));"
-        "sys.argv = ['numfuse', 'info']; runpy.run_module('numfuse', run_name='__main__')"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("numfuse ")
-
-
-def test_python_dash_m():
-    result = subprocess.run([sys.executable, "-m", "numfuse", "--version"], capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (0, f"numfuse {numfuse.__version__}\n")
 
 
 def test_classification(capsys, tables):
@@ -141,8 +107,8 @@ def training(monkeypatch):
         seen.update(x_test=x, y_test=y)
         return 0.0
 
-    monkeypatch.setattr(cli, "fit", fit)
-    monkeypatch.setattr(cli, "evaluate", evaluate)
+    monkeypatch.setattr(command, "fit", fit)
+    monkeypatch.setattr(command, "evaluate", evaluate)
 
     def train(capsys, *argv):
         run(capsys, "train", *argv)
@@ -157,7 +123,7 @@ DEFAULTS = {
     "momentum": None, "batch_size": 128, "epochs": 20, "kernels": native, "accumulate": 1, "schedule": "linear",
     "validation": None, "patience": None, "checkpoint": None, "resume": False, "max_grad_norm": None, "rng": 0,
 }
-FIT_OPTIONS = (*cli.FIT_OPTIONS, "rng")
+FIT_OPTIONS = (*command.FIT_OPTIONS, "rng")
 
 
 @pytest.mark.parametrize("argv, changes", [
@@ -239,7 +205,7 @@ def test_validation_takes_the_place_of_the_test_rows_until_the_end(capsys, table
 def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path, monkeypatch):
     argv = ["train", tables / "houses.tsv", *QUICK, "--checkpoint", tmp_path / "c.npz"]
     whole = scores(run(capsys, *argv)[1])
-    real, asked = cli.evaluate, []
+    real, asked = command.evaluate, []
 
     def interrupt(*args):
         asked.append(args)
@@ -247,10 +213,10 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(capsys, tables, tmp_path
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(cli, "evaluate", interrupt)
+    monkeypatch.setattr(command, "evaluate", interrupt)
     (tmp_path / "c.npz").unlink()
     assert run(capsys, *argv)[0] == 130
-    monkeypatch.setattr(cli, "evaluate", real)
+    monkeypatch.setattr(command, "evaluate", real)
     code, out, _ = run(capsys, *argv, "--resume")
     assert code == 0 and scores(out) == whole[1:] and "after epoch 1 of" in out
     assert "; there is nothing left to train of 2" in run(capsys, *argv, "--resume")[1]
@@ -271,7 +237,7 @@ def test_threads_are_set_back(capsys, tables, monkeypatch):
         seen.append(numfuse.get_num_threads())
         return History(Epoch(number + 1, 2) for number in range(epochs))
 
-    monkeypatch.setattr(cli, "fit", fit)
+    monkeypatch.setattr(command, "fit", fit)
     for threads in (2, 1):
         assert run(capsys, "train", tables / "houses.tsv", "--threads", threads)[0] == 0
         assert numfuse.get_num_threads() == before
@@ -305,13 +271,13 @@ def test_plot_and_save(capsys, tables, tmp_path):
 
 
 def test_ctrl_c_reports_the_model_so_far(capsys, tables, tmp_path, monkeypatch):
-    real = cli.evaluate
+    real = command.evaluate
 
     def interrupt(*args):
-        monkeypatch.setattr(cli, "evaluate", real)
+        monkeypatch.setattr(command, "evaluate", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "evaluate", interrupt)
+    monkeypatch.setattr(command, "evaluate", interrupt)
     code, out, _ = run(capsys, "train", tables / "houses.tsv", *QUICK, "--save", tmp_path / "m.npz")
     assert code == 130 and "interrupted after 1 of 2 epochs" in out and "test R^2" in out
     assert (tmp_path / "m.npz").exists() and "each backend" not in out
@@ -346,13 +312,6 @@ def test_unknown_option_or_value(capsys, argv, fault):
         cli.main(argv)
     err = capsys.readouterr().err
     assert caught.value.code == 2 and fault in err.splitlines()[-1]
-
-
-@pytest.mark.parametrize("command", ["info", "train", "bench"])
-def test_unknown_option_shows_the_usage_of_its_command(capsys, command):
-    with pytest.raises(SystemExit):
-        cli.main([command, "--hiden", "3"])
-    assert capsys.readouterr().err.startswith(f"usage: numfuse {command} ")
 
 
 @pytest.mark.parametrize("argv, fault", [
@@ -402,33 +361,6 @@ def test_a_failing_machine_is_one_line_and_code_2(capsys, tables, monkeypatch, e
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(cli, "fit", fail)
+    monkeypatch.setattr(command, "fit", fail)
     code, _, err = run(capsys, "train", tables / "houses.tsv")
     assert (code, err) == (2, f"numfuse: error: {fault}\n")
-
-
-@pytest.mark.parametrize("module, argv", [
-    ("rich", ["train"]), ("sklearn", ["train"]), ("sklearn.datasets", ["train", "digits"]),
-    ("matplotlib", ["train", "--plot", "c.png"]),
-])
-def test_missing_extra(capsys, tmp_path, monkeypatch, module, argv):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.startswith((module, "numfuse.report"))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(numfuse, "report", raising=False)
-    monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = run(capsys, *argv)
-    assert code == 2 and 'pip install "numfuse[cli]"' in err and err.count("\n") == 1
-
-
-def test_a_failure_of_ours_is_not_dressed_up(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numfuse.report", None)
-    monkeypatch.delattr(numfuse, "report", raising=False)
-    with pytest.raises(ImportError, match="report"):
-        cli.main(["train"])
-
-
-def test_bench_is_registered(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["bench", "--help"])
-    assert caught.value.code == 0 and "KERNEL" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 import contextlib
 import math
 
-from .checks import integer, number
+from ..checks import integer, number
 from .model import error_sum, predict, spread
 
 
@@ -24,7 +24,7 @@ def validate(net, loss, optimizer, rows):
 
 
 class EarlyStopping:
-    """Keeps what the net was after its best epoch, and says when `patience` epochs have passed without a better one.
+    """The state of the net after its best epoch; says when `patience` epochs have passed without a better one.
 
     patience : None for the checks of the other arguments alone
     monitor : "loss" or "score" of validation; an epoch is better if it is so by more than min_delta
@@ -47,7 +47,7 @@ class EarlyStopping:
                     self.best["averaged"] = self.net.state_dict()
 
     def stop_reason(self, epochs):
-        """Why training ends after so many epochs: "patience", or "" if it does not."""
+        """Why training ends after this many epochs: "patience", or "" if it does not."""
         waited = epochs - (self.best["number"] if self.best else 0)
         return "patience" if waited >= self.patience else ""
 
