@@ -161,7 +161,7 @@ def counting(net):
 
         return call
 
-    vars(backend).update({name: spy(name) for name in nn.Module.kernel_names})
+    vars(backend).update({name: spy(name) for layer in net.modules() for name in layer.kernel_names})
     net.set_backend(backend)
     return called
 

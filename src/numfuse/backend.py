@@ -5,7 +5,7 @@ from . import native
 
 
 class BackendMixin:
-    """What computes with a backend, any module of kernel functions, and keeps it in pickles and copies.
+    """Computing with a backend, any module of kernel functions, which is kept in pickles and copies.
 
     A subclass names the kernels that it calls in `kernel_names`.
     """
@@ -15,13 +15,7 @@ class BackendMixin:
 
     def set_backend(self, module):
         """Take the kernels from `module`, such as `numfuse.reference`; returns self."""
-        if not isinstance(module, ModuleType):
-            raise TypeError(f"a backend is a module of kernels such as numfuse.reference, was {module!r}")
-        missing = [name for name in self.kernel_names if not hasattr(module, name)]
-        if missing:
-            raise TypeError(
-                f"a backend is a module of kernels; module {module.__name__} lacks the kernels {', '.join(missing)}"
-            )
+        check_backend(module, self.kernel_names)
         self.kernels = module
         return self
 
@@ -35,3 +29,14 @@ class BackendMixin:
         vars(self).update(state)
         if "kernels" in state:
             self.kernels = importlib.import_module(state["kernels"])
+
+
+def check_backend(module, kernel_names):
+    """TypeError unless `module` is a module that has these kernels."""
+    if not isinstance(module, ModuleType):
+        raise TypeError(f"a backend is a module of kernels such as numfuse.reference, was {module!r}")
+    missing = [name for name in sorted(kernel_names) if not hasattr(module, name)]
+    if missing:
+        raise TypeError(
+            f"a backend is a module of kernels; module {module.__name__} lacks the kernels {', '.join(missing)}"
+        )

@@ -12,18 +12,19 @@
 """
 
 from . import init
-from .activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .bce_with_logits import BCEWithLogitsLoss
+from .cross_entropy import CrossEntropyLoss
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .flatten import Flatten
-from .fold_batch_norm import fold_batch_norm
-from .fold_dropout import fold_dropout, scale_weights
+from .huber import HuberLoss
+from .inference import fold_batch_norm, fold_dropout, mc_predict, reestimate_batch_norm, scale_weights
 from .linear import Linear
-from .loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss
-from .mc_predict import mc_predict
 from .module import Module
-from .reestimate_batch_norm import reestimate_batch_norm
+from .mse import MSELoss
 from .sequential import Sequential
+from .softmax import Softmax
 
 __all__ = [
     "BCEWithLogitsLoss",

@@ -9,6 +9,8 @@ from .row_mask import RowMask, group_slices
 class BatchNorm(Module):
     """What the three share; they differ in the numbers of dimensions that they take."""
 
+    kernel_names = ("batch_norm_forward", "batch_norm_inference", "batch_norm_backward",
+                    "batch_norm_relu_dropout_forward", "batch_norm_relu_dropout_backward")
     dimensions = ()
     frozen = False
 

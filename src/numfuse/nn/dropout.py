@@ -82,6 +82,8 @@ class Dropout(RandomMask, leaf=True):
     array([0.5, 0.5])
     """
 
+    kernel_names = *RandomMask.kernel_names, "dropout_forward"
+
     def draw(self, x, p, seed, offset):
         """y and the mask."""
         return self.kernels.dropout_forward(x, p=p, seed=seed, offset=offset, inverted=self.inverted)
@@ -90,6 +92,7 @@ class Dropout(RandomMask, leaf=True):
 class ChannelDropout(RandomMask):
     """What the three share; they differ in the axes that they take beside N and C."""
 
+    kernel_names = "channel_dropout_forward", "channel_dropout_backward"
     inner_axes = ""
 
     def __init__(self, p=0.5, *, inverted=True, axis=1, rng=None):

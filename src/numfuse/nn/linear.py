@@ -39,6 +39,7 @@ class Linear(Module, leaf=True):
     array([5., 5.], dtype=float32)
     """
 
+    kernel_names = "bias_relu_dropout_forward", "bias_relu_dropout_backward"
     parameter_names = "weight", "bias"
 
     def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):

@@ -7,10 +7,12 @@ from .module import Module
 
 
 class Masked(Module):
-    """A layer without parameters, whose forward keeps the mask of `numfuse.reference.bias_relu_dropout_forward`."""
+    """A layer without parameters, whose forward saves the mask of `numfuse.reference.bias_relu_dropout_forward`."""
+
+    kernel_names = "bias_relu_dropout_forward", "bias_relu_dropout_backward"
 
     def save_mask(self, mask, p, y):
-        """Keep for `backward` what the kernel returned."""
+        """Save for `backward` what the kernel returned."""
         self.save_for_backward(mask, p, y.shape, y.strides, y.dtype)
 
     def backward(self, grad_y, accumulate=False):

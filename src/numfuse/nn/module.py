@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..backend import BackendMixin
+from ..backend import BackendMixin, check_backend
 from .checks import check_array, check_shape
 
 
@@ -42,23 +42,6 @@ class Module(BackendMixin):
     {'weight': array([6.], dtype=float32)}
     """
 
-    kernel_names = (
-        "activation_backward",
-        "activation_forward",
-        "batch_norm_backward",
-        "batch_norm_forward",
-        "batch_norm_inference",
-        "batch_norm_relu_dropout_backward",
-        "batch_norm_relu_dropout_forward",
-        "bias_relu_dropout_backward",
-        "bias_relu_dropout_forward",
-        "channel_dropout_backward",
-        "channel_dropout_forward",
-        "dropout_backward",
-        "dropout_forward",
-        "softmax_backward",
-        "softmax_forward",
-    )
     parameter_names = ()
     buffer_names = ()
     training = True
@@ -178,9 +161,10 @@ class Module(BackendMixin):
 
     def set_backend(self, module):
         """Take the kernels from `module`, such as `numfuse.reference`, here and below; returns self."""
-        super().set_backend(module)
-        for child in self.children().values():
-            child.set_backend(module)
+        modules = list(self.modules())
+        check_backend(module, {name for each in modules for name in each.kernel_names})
+        for each in modules:
+            each.kernels = module
         return self
 
     def init_gradients(self):

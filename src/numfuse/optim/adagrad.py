@@ -31,6 +31,8 @@ class Adagrad(Optimizer):
     array([0.9, 2.1])
     """
 
+    kernel_name = "adagrad_step"
+
     def __init__(self, params, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10,
                  **options):
         own = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
@@ -48,4 +50,4 @@ class Adagrad(Optimizer):
         return options["initial_accumulator_value"]
 
     def _kernel_call(self, options, state):
-        return "adagrad_step", [state["sum"]], {"lr_decay": options["lr_decay"], "eps": options["eps"]}
+        return [state["sum"]], {"lr_decay": options["lr_decay"], "eps": options["eps"]}

@@ -33,6 +33,8 @@ class Adam(Optimizer):
     array([0.9, 2.1])
     """
 
+    kernel_name = "adam_step"
+
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, **options):
         own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, own, **options)
@@ -52,7 +54,7 @@ class Adam(Optimizer):
     def _kernel_call(self, options, state):
         beta1, beta2 = options["betas"]
         lists = [state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if options["amsgrad"] else None]
-        return "adam_step", lists, {"beta1": beta1, "beta2": beta2, "eps": options["eps"]}
+        return lists, {"beta1": beta1, "beta2": beta2, "eps": options["eps"]}
 
 
 class AdamW(Adam):

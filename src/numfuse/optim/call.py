@@ -18,7 +18,7 @@ class Call:
         self.steps = np.zeros(len(members), dtype=np.int64)
         self.state = {}  # name of a kind of state -> its arrays
         self.options = []  # the very objects in the group when the rest was last prepared
-        self.kernel, self.lists, self.keywords = "", (), {}  # its name; what follows params and grads
+        self.lists, self.keywords = (), {}  # what follows params and grads
 
 
 def references(work):

@@ -59,8 +59,6 @@ class Optimizer(BackendMixin, StateDictMixin):
     TypeError or ValueError says what is wrong before anything is modified.
     """
 
-    kernel_names = "adagrad_step", "adam_step", "grad_norm", "max_norm", "rmsprop_step", "sgd_step"
-
     def __init__(self, params, defaults, *, decoupled_weight_decay=False, l1=0.0, l1_proximal=False,
                  max_grad_value=None, max_norm=None, ema_decay=None, maximize=False, max_grad_norm=None,
                  skip_nonfinite=False, **unknown):
@@ -147,7 +145,7 @@ class Optimizer(BackendMixin, StateDictMixin):
                     grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
             for call, group, params, grads in work:
                 call.keywords["grad_scale"] = grad_scale  # kept there, since one dict alone is passed on without a copy
-                getattr(self.kernels, call.kernel)(params, grads, *call.lists, **call.keywords)
+                getattr(self.kernels, self.kernel_name)(params, grads, *call.lists, **call.keywords)
                 if group["max_norm"] is not None:
                     self._limit_norms(call, group, params, grads)
         except (TypeError, ValueError):
@@ -155,6 +153,10 @@ class Optimizer(BackendMixin, StateDictMixin):
             raise
         self.grad_norm = norm
         return True
+
+    @property
+    def kernel_names(self):
+        return self.kernel_name, "grad_norm", "max_norm"
 
     @property
     def max_grad_norm(self):
@@ -239,7 +241,7 @@ class Optimizer(BackendMixin, StateDictMixin):
         return 0.0
 
     def _kernel_call(self, options, state):
-        """The kernel's name, the lists of state that it takes, None for one without use, and its own keywords."""
+        """The lists of state that the kernel takes, None for one without use, and its own keywords."""
         raise NotImplementedError
 
     def _limit_norms(self, call, group, params, grads):
@@ -298,7 +300,7 @@ class Optimizer(BackendMixin, StateDictMixin):
                 call.state[name] = list(map(state_array, params))
                 for array, param in zip(call.state[name], params):
                     array[...] = param if name == "ema_param" else self._initial(group)
-        call.kernel, lists, keywords = self._kernel_call(group, call.state)
+        lists, keywords = self._kernel_call(group, call.state)
         # With max_norm the average is that of limited weights, and not the step's business.
         averages = call.state["ema_param"] if group["ema_decay"] is not None and group["max_norm"] is None else None
         call.lists = (*lists, averages, call.steps)

@@ -37,6 +37,8 @@ class RMSProp(Optimizer):
     array([0.9, 2.1])
     """
 
+    kernel_name = "rmsprop_step"
+
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False,
                  *, nesterov=False, **options):
         own = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
@@ -61,4 +63,4 @@ class RMSProp(Optimizer):
             state["square_avg"], state["grad_avg"] if options["centered"] else None,
             state["momentum_buffer"] if options["momentum"] else None,
         ]
-        return "rmsprop_step", lists, {name: options[name] for name in ("alpha", "eps", "momentum", "nesterov")}
+        return lists, {name: options[name] for name in ("alpha", "eps", "momentum", "nesterov")}

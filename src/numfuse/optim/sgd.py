@@ -43,6 +43,8 @@ class SGD(Optimizer):
     array([-0.25,  2.  ])
     """
 
+    kernel_name = "sgd_step"
+
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
                  *, running_average=False, **options):
         own = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
@@ -74,4 +76,4 @@ class SGD(Optimizer):
 
     def _kernel_call(self, options, state):
         own = {name: options[name] for name in ("momentum", "dampening", "running_average", "nesterov")}
-        return "sgd_step", [state["momentum_buffer"] if options["momentum"] else None], own
+        return [state["momentum_buffer"] if options["momentum"] else None], own

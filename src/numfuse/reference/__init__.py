@@ -12,12 +12,15 @@ from .adagrad import adagrad_step
 from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
+from .bce_with_logits import bce_with_logits
 from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
 from .channel_dropout import channel_dropout_backward, channel_dropout_forward
+from .cross_entropy import cross_entropy
 from .dropout import dropout_backward, dropout_forward
 from .grad_norm import grad_norm
-from .losses import bce_with_logits, cross_entropy, huber, mse
+from .huber import huber
 from .max_norm import max_norm
+from .mse import mse
 from .rmsprop import rmsprop_step
 from .sgd import sgd_step
 from .softmax import softmax_backward, softmax_forward

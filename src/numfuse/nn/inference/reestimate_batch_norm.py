@@ -1,7 +1,7 @@
 import numpy as np
 
-from .batch_norm import BatchNorm
-from .module import Module, modes_restored
+from ..batch_norm import BatchNorm
+from ..module import Module, modes_restored
 
 
 def reestimate_batch_norm(net, batches, *, masked=False):

@@ -1,6 +1,6 @@
 import copy
 
-from .sequential import Sequential
+from ..sequential import Sequential
 
 
 def fold_layers(net, fold):

@@ -2,12 +2,12 @@
 
 import copy
 
-from ..checks import number
-from .activation import LeakyReLU, ReLU
-from .dropout import RandomMask, times
-from .flatten import Flatten
+from ...checks import number
+from ..activation import LeakyReLU, ReLU
+from ..dropout import RandomMask, times
+from ..flatten import Flatten
 from .fold_layers import fold_layers
-from .linear import Linear
+from ..linear import Linear
 
 # f(a x) = a f(x) for every a >= 0.
 HOMOGENEOUS = ReLU, LeakyReLU, Flatten

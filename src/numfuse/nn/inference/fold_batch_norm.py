@@ -2,9 +2,9 @@ import copy
 
 import numpy as np
 
-from .batch_norm import BatchNorm1d
+from ..batch_norm import BatchNorm1d
 from .fold_layers import fold_layers
-from .linear import Linear
+from ..linear import Linear
 
 
 def fold_batch_norm(net):

@@ -1,8 +1,8 @@
 import numpy as np
 
-from .checks import positive_int
-from .dropout import RandomMask
-from .module import modes_restored
+from ..checks import positive_int
+from ..dropout import RandomMask
+from ..module import modes_restored
 
 
 def mc_predict(net, x, n, *, rng=None):

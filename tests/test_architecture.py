@@ -1,0 +1,173 @@
+"""The house keeps its order: an operation is found by its name in every folder, and rooms know only who is below."""
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+from numfuse import native, nn, optim, reference
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/numfuse"
+OPERATIONS = native.operations()
+STEPS = [name.removesuffix("_step") for name in reference.__all__ if name.endswith("_step")]
+FILES = [
+    "csrc/kernels/{}.h", "src/numfuse/bindings/{}.pxi", "src/numfuse/reference/{}.py",
+    "src/numfuse/bench/operations/{}.py", "tests/kernels/test_{}.py",
+]  # fmt: skip
+STEP_FILES = ["src/numfuse/optim/{}.py", "tests/optim/test_{}.py"]
+# It measures the machine's memory: the harness's limit, with nothing to define or to compare.
+MEASURES = {"stream": ["csrc/kernels/{}.h", "src/numfuse/bindings/{}.pxi", "tests/kernels/test_{}.py"]}
+# What several operations share, beside their files.
+SHARED = {
+    "src/numfuse/bindings/*.pxi": {
+        "checks", "isas", "kernel_list", "memory", "operations", "overlap", "run", "tensor_lists", "threads",
+    },
+    "src/numfuse/bench/operations/*.py": {"__init__", "step"},
+    "src/numfuse/reference/*.py": {"__init__", "philox", "regularize", "rounding"},
+    "tests/kernels/test_*.py": None,
+}  # fmt: skip
+# Rooms, and those that each may import from.
+KNOWS = {
+    "native": set(),
+    "checks": set(),
+    "files": set(),
+    "reference": set(),
+    "backend": {"native"},
+    "nn": {"native", "backend", "checks"},
+    "optim": {"native", "backend", "checks"},
+    "data": {"checks", "files"},
+    "train": {"nn", "optim", "data", "checks", "files"},
+    "bench": {"native", "reference", "nn", "optim", "data", "train", "checks", "files", "__version__"},
+    "cli": {"native", "reference", "nn", "optim", "data", "train", "bench", "checks", "files", "numfuse"},
+    "__init__": {"native", "nn", "optim"},
+    "__main__": {"cli"},
+}
+# Where libraries beside NumPy may be imported: in functions, and at the top of files that are imported where they are
+# needed.
+LIBRARIES = {"data", "bench", "cli"}
+IMPORTED_LATE = {"plot", "train_report", "jax", "numba", "sklearn", "torch"}
+
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the source tree")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_has_its_files(operation):
+    patterns = MEASURES.get(operation, FILES) + STEP_FILES * (operation in STEPS)
+    missing = [path.format(operation) for path in patterns if not (ROOT / path.format(operation)).is_file()]
+    assert not missing, f"the operation {operation} lacks {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, shared in SHARED.items() if shared])
+def test_a_file_is_of_an_operation_in_the_list(pattern):
+    names = {path.stem for path in ROOT.glob(pattern)} - SHARED[pattern]
+    strangers = {name for name in names if not name.startswith(OPERATIONS)}
+    assert not strangers, f"csrc/kernel_list.h does not name {strangers}, which have files {pattern}"
+
+
+def test_every_kernel_file_is_included():
+    included = (ROOT / "csrc/kernels/all.h").read_text() + (ROOT / "csrc/template.h").read_text()
+    included += "".join(path.read_text() for path in (ROOT / "csrc/kernels").glob("*.h"))
+    for path in (ROOT / "csrc/kernels").glob("*.h"):
+        assert path.name == "all.h" or f"{path.name}\"" in included, f"csrc/kernels/all.h does not include {path.name}"
+
+
+def functions(module):
+    return {name for name, value in vars(module).items() if inspect.isroutine(value) and not name.startswith("_")}
+
+
+def test_reference_has_every_kernel_of_native():
+    kernels = {name for name in functions(native) if name.startswith(OPERATIONS)} - set(MEASURES)
+    missing, extra = kernels - set(reference.__all__), set(reference.__all__) - kernels
+    assert not missing, f"src/numfuse/reference/__init__.py does not export {missing}"
+    assert not extra, f"native has no {extra}: src/numfuse/bindings/ lacks it, or csrc/kernel_list.h its operation"
+
+
+@pytest.mark.parametrize("name", reference.__all__)
+def test_reference_and_native_take_the_same_arguments(name):
+    ours, twins = (list(inspect.signature(getattr(module, name)).parameters) for module in (native, reference))
+    if name.endswith("_step"):  # the twins hand what every step has on to reference/regularize.py
+        assert twins.pop() == "regularization"
+        del ours[len(twins) :]
+    assert ours == twins
+
+
+def test_the_stub_has_every_function_with_its_arguments():
+    stub = {
+        node.name: [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        for node in ast.parse((PACKAGE / "native.pyi").read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    missing, extra = functions(native) - stub.keys(), stub.keys() - functions(native)
+    assert not missing, f"src/numfuse/native.pyi lacks the signature of {missing}"
+    assert not extra, f"src/numfuse/native.pyi has {extra}, which native does not"
+    for name, arguments in stub.items():
+        assert list(inspect.signature(getattr(native, name)).parameters) == arguments, f"native.pyi: {name}"
+
+
+def classes(room):
+    """The classes that the files of a room define for users: {name: file}."""
+    found = {}
+    for path in (PACKAGE / room).rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name] = path
+    return found
+
+
+def test_optim_exports_every_optimizer():
+    for name, path in classes("optim").items():
+        if path.stem in OPERATIONS:
+            assert name in optim.__all__, f"src/numfuse/optim/__init__.py does not export {name} of {path.name}"
+
+
+@pytest.mark.parametrize("room", [nn, optim], ids=["nn", "optim"])
+def test_readme_names_every_class(room):
+    text = (ROOT / "README.md").read_text()
+    shortened = {f"{name}{n}d" for name in ("BatchNorm", "Dropout") for n in (2, 3)}  # BatchNorm1d/2d/3d
+    classes_ = {name for name in room.__all__ if inspect.isclass(getattr(room, name))} - shortened - {"Module", "Optimizer"}
+    missing = {name for name in classes_ if name not in text}
+    assert not missing, f"README.md does not name {missing}"
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(room or library, whether at the top of the module) of every import in a file of the package."""
+    tree = ast.parse(path.read_text())
+    package = ("numfuse", *path.relative_to(PACKAGE).parts[:-1])
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) + 1 - node.level]) if node.level else []
+            module = base + (node.module.split(".") if node.module else [])
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "numfuse":
+                yield "numfuse", parts[1] if len(parts) > 1 else "numfuse", id(node) in top
+            else:
+                yield parts[0], None, id(node) in top
+
+
+FILES_OF_PACKAGE = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES_OF_PACKAGE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_knows_only_those_below(path):
+    room = room_of(path)
+    assert room in KNOWS, f"{path} stands at the top of the package: put it into a room, or name it in KNOWS"
+    for library, other, at_top in imports(path):
+        if library == "numfuse":
+            assert other == room or other in KNOWS[room], f"{room} must not import {other}"
+        elif library not in sys.stdlib_module_names and library != "numpy":
+            assert room in LIBRARIES, f"{room} must not import {library}"
+            assert not at_top or path.stem in IMPORTED_LATE, f"{library} must be imported where it is used"
