@@ -10,10 +10,9 @@ from pathlib import Path
 
 from .. import native
 from . import machine, peers, results
-from .cases import CASES, find
-from .contests import (BLOCKS, OPTIMIZERS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
-                       TrainingContest)
+from .contests import BLOCKS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest, TrainingContest
 from .measure import Plan
+from .operations import CASES, OPTIMIZERS, find
 from .training import TRAINING_STEPS
 from .worker import MEMORY, Worker
 
