@@ -58,7 +58,7 @@ class Case:
     @property
     def operation(self):
         """The module of `operations` that the case stands in."""
-        return _operations().of_kernel(self.kernel)
+        return _operations().operation_of(self.kernel)
 
     @property
     def group(self):

@@ -36,7 +36,8 @@ from ... import native
 WITHOUT_CASES = ("stream",)  # it measures memory
 
 
-def _load(name):
+def load(name):
+    """The module of an operation; ModuleNotFoundError, which names the file, if it has none."""
     module = f"{__name__}.{name}"
     try:
         return importlib.import_module(module)
@@ -48,7 +49,7 @@ def _load(name):
                                   name=module) from None
 
 
-OPERATIONS = {name: _load(name) for name in native.operations() if name not in WITHOUT_CASES}
+OPERATIONS = {name: load(name) for name in native.operations() if name not in WITHOUT_CASES}
 CASES = [case for module in OPERATIONS.values() for case in module.CASES]
 OPTIMIZERS = {name: make for module in OPERATIONS.values() for name, make in getattr(module, "OPTIMIZERS", {}).items()}
 _BY_NAME = {case.name: case for case in CASES}
@@ -60,7 +61,7 @@ def find(name):
     return _BY_NAME[name]
 
 
-def of_kernel(kernel):
+def operation_of(kernel):
     """The module of the operation that a kernel belongs to."""
     return _BY_KERNEL[kernel]
 

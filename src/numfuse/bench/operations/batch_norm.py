@@ -36,6 +36,7 @@ def statistics_passes(arguments):
 
 
 def batch_norm_arguments(size, dtype, rng, *, kernel, shape=flat, axis=1, affine=True):
+    """The arguments of a kernel of batch normalization; without `affine`, weight and bias are None."""
     x = rng.standard_normal(shape_of(size, shape), dtype=dtype)
     vectors = rng.standard_normal((6, x.shape[axis]), dtype=dtype)
     weight, bias = vectors[:2] if affine else (None, None)
@@ -283,6 +284,7 @@ def layout(x, axis):
 
 
 def batch_norm_in_jax(x, weight, bias, running_mean, running_var, axes, shape, momentum, eps):
+    """(y, running_mean, running_var, mean, rstd) in training, over `axes`; vectors broadcast in `shape`."""
     import jax
     import jax.numpy as jnp
 
@@ -295,6 +297,7 @@ def batch_norm_in_jax(x, weight, bias, running_mean, running_var, axes, shape, m
 
 
 def normalize_in_jax(x, weight, bias, mean, rstd, shape):
+    """x with given statistics, scaled and shifted; weight and bias may be None."""
     scale = rstd if weight is None else rstd * weight
     y = (x - mean.reshape(shape)) * scale.reshape(shape)
     return y if bias is None else y + bias.reshape(shape)

@@ -127,6 +127,7 @@ def drop(x, shape, p, inverted):
 
 
 def dropout_in_torch(function, x, p, as_given):
+    """One of PyTorch's functions for dropout of a tensor; `as_given` undoes what was done to its axes."""
     x = x.requires_grad_()  # so that y's graph keeps the mask for backward
     y = [None]
 
@@ -137,6 +138,7 @@ def dropout_in_torch(function, x, p, as_given):
 
 
 def dropout_in_jax(key, x, p):
+    """(x after dropout, the mask)."""
     import jax
     import jax.numpy as jnp
 

@@ -38,7 +38,7 @@ def weighted(terms, slopes, sample_weight, mean):
 
 
 def share_and_weights(prediction, sample_weight, mean):
-    """What an element of weight 1 counts in a mean or sum, and the weights in a shape that broadcasts."""
+    """The share of an element of weight 1 in a mean or sum, and the weights in a shape that broadcasts."""
     if sample_weight is None:
         return 1 / prediction.size if mean and prediction.size else 1, None
     w = sample_weight.reshape(-1, *[1] * (prediction.ndim - 1))
@@ -47,6 +47,7 @@ def share_and_weights(prediction, sample_weight, mean):
 
 
 def element_loss_in_torch(function, prediction, target, sample_weight, mean):
+    """The same of a loss with a term for each element."""
     from ..peers import torch as peer
 
     target, weight = peer.shared(target, sample_weight)
@@ -56,9 +57,9 @@ def element_loss_in_torch(function, prediction, target, sample_weight, mean):
 
 
 def loss_in_torch(function, prediction, target, weight, mean, total):
+    """PyTorch's loss and its gradient. `weight`, of the terms, may be None; else a mean divides by `total()`."""
     from ..peers import torch as peer
 
-    """`weight`, of the terms, may be None; else a mean divides by `total()`."""
     (x,) = peer.shared(prediction)
     x.requires_grad_()
     value = [None]
@@ -77,6 +78,7 @@ def loss_in_torch(function, prediction, target, weight, mean, total):
 
 
 def loss_in_jax(terms, prediction, target, sample_weight, mean, out):
+    """The mean or sum of an Optax loss's terms, and its gradient."""
     import jax
 
     from ..peers import jax as peer

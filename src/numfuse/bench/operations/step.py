@@ -9,7 +9,7 @@ from ..case import ONE, Case, state_names
 from ..places import empty_like
 from ..rivals import Unsupported
 
-# What every step has beside its own formula: nothing of it, nearly all of it, and the penalties as gradients.
+# The options of every step beside its own formula: nothing of it, nearly all of it, and the penalties as gradients.
 PLAIN = {"weight_decay": 0.0, "decoupled": False, "l1": 0.0, "proximal": False, "max_grad_value": math.inf,
          "ema_decay": 0.0, "maximize": False, "grad_scale": 1.0}
 REGULARIZED = {"max_grad_value": 1.5, "weight_decay": 0.1, "decoupled": True, "l1": 0.1, "proximal": True,
@@ -60,7 +60,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
 
 
 def regularize_after(p, ema_params, i, *, lr, l1, proximal, ema_decay, **_):
-    """What follows a step's formula: the L1 threshold, and parameter i's moving average."""
+    """Apply the L1 threshold and average parameter i, after a step's formula."""
     if l1 and proximal:
         p[...] = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0)
     if ema_params is not None:
@@ -69,7 +69,7 @@ def regularize_after(p, ema_params, i, *, lr, l1, proximal, ema_decay, **_):
 
 def regularizers(params, ema_params, *, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize,
                   grad_scale):
-    """What is done to gradient i before a step's formula, returning it, and to parameter i after it."""
+    """Two functions, for gradient i before a step's formula, which returns it, and for parameter i after it."""
     changes = grad_scale != 1 or max_grad_value < math.inf or (weight_decay and not decoupled) or (l1 and not proximal)
     buffers = [empty_like(p, 7) for p in params] if changes else []
     scratch = [empty_like(p, 10) for p in params] if weight_decay or l1 or ema_params is not None else []
