@@ -5,11 +5,12 @@ else: it has the kernels' bits, at the price of more work. The functions stand i
 take for granted; `out` is not used.
 """
 
-from .operations import function
-
 
 def __getattr__(name):
+    from .operations import function  # only now, since they take a while to import
+
     found = function("textbook", name)
     if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found  # so that a call costs no search
     return found
