@@ -1,19 +1,22 @@
 """The harness's contests under pytest-benchmark, on one thread: `pytest benchmarks`, or `-k adam_step` for one kernel.
 
-Every contest is a group, in which rivals stand side by side; peers take part where they are installed.
+Every contest is a group, in which rivals stand side by side, and with them the kernel's reference; peers take part where
+they are installed. How many times the reference's time is native's stands below the tables.
 `--benchmark-autosave` or `--benchmark-json` keep the numbers of a run, and `--benchmark-compare` sets those of
 an earlier one beside them.
 """
 
 import importlib.util
+from functools import partial
 
 import pytest
 from threadpoolctl import threadpool_limits
 
-from numfuse import native
+from numfuse import native, reference
 from numfuse.bench import peers
-from numfuse.bench.cases import CASES, find
-from numfuse.bench.contests import BLOCKS, OPTIMIZERS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from numfuse.bench.contests import BLOCKS, BlockContest, KernelContest, SmallTensorsContest, TrainingContest
+from numfuse.bench.operations import CASES, OPTIMIZERS, find
+from numfuse.bench.results import RIVALS
 from numfuse.bench.rivals import Unsupported
 from numfuse.bench.training import TRAINING_STEPS
 
@@ -21,9 +24,8 @@ CONTESTS = [KernelContest(case, size, "float32") for case in CASES for size in (
 CONTESTS += [SmallTensorsContest(find(name), 16, "float32") for name in OPTIMIZERS]
 CONTESTS += [*map(BlockContest, BLOCKS), *map(TrainingContest, TRAINING_STEPS)]
 PEERS = [name for name in peers.NAMES if importlib.util.find_spec(name)]
-LABELS = ["torch", "torch foreach", "torch fused", "jax", "sklearn", "numba"]
-BACKENDS = ["stream", "matmul", *native.isas(), "textbook", "in_place"]
-BACKENDS += [label for label in LABELS if label.split()[0] in PEERS]
+BACKENDS = ["stream", "matmul", *native.isas(), "reference"]
+BACKENDS += [label for label in RIVALS if label.split()[0] in ("textbook", "in_place", *PEERS)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +48,9 @@ def takes_part(backend, contest):
     """Whether a backend has the work at all; with some option it may turn out that it has not."""
     if backend.split()[0] in PEERS:
         work = {BlockContest: "block", TrainingContest: "training_step"}.get(type(contest)) or contest.case.kernel
-        return hasattr(peers.load(backend.split()[0]), work)
+        return peers.find(backend.split()[0], work) is not None
+    if backend == "reference":
+        return type(contest) is KernelContest
     limit = {KernelContest: "stream", BlockContest: "stream", TrainingContest: "matmul"}.get(type(contest))
     return backend in (limit, *contest.in_numpy, *native.isas())
 
@@ -62,6 +66,8 @@ def test_speed(benchmark, contest, backend):
     native.use_isa(backend if backend in native.isas() else native.isas()[0])
     if backend in native.isas():
         call = contest.ours(arguments)
+    elif backend == "reference":
+        call = partial(getattr(reference, contest.case.kernel), **arguments)
     elif backend in ("stream", "matmul"):
         call = contest.limits(arguments)[backend]
     else:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 from numfuse.optim import Adagrad
 
 OPTIONS = {**PLAIN, "lr": 0.1, "lr_decay": 0.0, "eps": 1e-10}

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 OPTIONS = {**PLAIN, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 

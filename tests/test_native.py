@@ -10,7 +10,7 @@ import pytest
 
 import numfuse
 from numfuse import native
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 ADAM = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, **PLAIN)
 
@@ -115,7 +115,7 @@ WORK = """
 import sys
 import numpy as np
 from numfuse import native
-from numfuse.bench.cases import find
+from numfuse.bench.operations import find
 
 def threads():
     with open("/proc/self/status") as status:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from natives import each_native
 from numfuse import native, reference
-from numfuse.bench.cases import CASES, find, merge
+from numfuse.bench.case import merge
+from numfuse.bench.operations import CASES, find
 
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
 LOSSES = [case for case in CASES if case.group == "losses"]

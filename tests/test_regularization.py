@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 OWN = {
     "sgd_step": {"momentum": 0.0, "dampening": 0.0, "running_average": False, "nesterov": False},

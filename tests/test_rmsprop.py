@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 OPTIONS = {**PLAIN, "lr": 0.1, "alpha": 0.9, "eps": 1e-8, "momentum": 0.0, "nesterov": False}
 

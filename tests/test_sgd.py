@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 OPTIONS = {**PLAIN, "lr": 0.1, "momentum": 0.0, "dampening": 0.0, "running_average": False, "nesterov": False}
 

@@ -7,7 +7,7 @@ import pytest
 from bad_arrays import misaligned
 
 from numfuse import native
-from numfuse.bench.cases import PLAIN
+from numfuse.bench.operations.step import PLAIN
 
 COMMON = {**PLAIN, "lr": 0.1, "weight_decay": 0.01, "ema_decay": 0.97}
 OPTIONS = {

@@ -14,20 +14,15 @@ import numpy as np
 
 from .. import native, nn, optim
 from . import peers, textbook
-from .cases import IMAGES, Case, arrays, find, merge
+from .case import IMAGES, Case, arrays, merge
 from .machine import l2_bytes
+from .operations import OPTIMIZERS, find
 from .places import apart
 from .rivals import Rival, check_block, check_kernel, check_training, check_training_dropout, keeping
 from .training import TrainingStep
 
 TRIAL = 1 << 16  # elements on which rivals are checked
 BLOCKS = (128, 256), (1024, 512), IMAGES[1]
-OPTIMIZERS = {
-    "sgd_step momentum": functools.partial(optim.SGD, momentum=0.9, dampening=0.9),
-    "rmsprop_step": functools.partial(optim.RMSProp, eps=1e-3),
-    "adam_step": functools.partial(optim.Adam, eps=1e-3),
-    "adam_step adamw": functools.partial(optim.AdamW, weight_decay=0.1, eps=1e-3),
-}
 
 
 @dataclass(frozen=True)
@@ -76,12 +71,12 @@ class KernelContest:
         # new arrays into them.
         own = {name: list(value) if isinstance(value, list) else value for name, value in arguments.items()}
         if source in self.in_numpy:
-            return {source: keeping(self.case.kernel, own, getattr(self.case, source)(own))}
+            return {source: keeping(own, getattr(self.case, source)(own))}
         return peers.rivals(source, self.case.kernel, **own)
 
     def check(self, source, label):
         arguments = self._make(self.case.arguments, seed=1)
-        check_kernel(self.case.kernel, arguments, lambda own: self.rivals(source, own)[label])
+        check_kernel(self.case, arguments, lambda own: self.rivals(source, own)[label])
 
     def _make(self, make, seed):
         return make(self.size, np.dtype(self.dtype).type, np.random.default_rng(seed))

@@ -7,12 +7,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from .. import native
-from .cases import arrays, state_names
-from .textbook import channel_shape
+from .case import ROUNDING, arrays, state_names
 
-# Of the largest change that the work makes to an array. Sums over some 10,000 elements, in any order, are
-# well within; leaving out an operation is not.
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 # A gradient is a sum of products of either sign: its rounding is some 1e-7 of the largest one, and an Adam
 # step with eps = 1e-3 magnifies that by 1 / eps where the gradient itself is small.
 TRAINING_TOLERANCE = 2e-3
@@ -40,39 +36,32 @@ class Refused(Exception):
     """A rival computed something else; the message says what, for people."""
 
 
-def plain(ema_params, *, weight_decay, l1, max_grad_value, grad_scale, decoupled=False, **_):
-    """(weight_decay, grad_scale) of a step without what only numfuse does within its pass; else Unsupported."""
-    if ema_params is not None or l1 or max_grad_value < math.inf or decoupled:
-        raise Unsupported("clipping, L1, decoupled decay and averages are passes of their own")
-    return weight_decay, grad_scale
-
-
-def keeping(kernel, arguments, call):
+def keeping(arguments, call):
     """The Rival of a function that does a kernel's work on `arguments` and returns what the kernel does."""
     last = []
 
     def run():
         last[:] = [call()]
 
-    return Rival(run, lambda: _named(kernel, arguments, last[0]))
+    return Rival(run, lambda: _named(arguments, last[0]))
 
 
-def check_kernel(kernel, arguments, make, runs=2):
-    """Refused unless what `make(arguments)`, a Rival, computes in some runs is what the kernel does.
+def check_kernel(case, arguments, make, runs=2):
+    """Refused unless what `make(arguments)`, a Rival, computes in some runs is what the case's kernel does.
 
     `arguments` are copied, not changed.
     """
     theirs, ours = copy.deepcopy(arguments), copy.deepcopy(arguments)
-    rival = make(theirs)
-    if kernel.endswith("dropout_forward") and arguments["p"]:
-        x = getattr(native, kernel)(**ours | {"p": 0.0})[0]
-        units = channel_shape(x, arguments["axis"]) if kernel == "channel_dropout_forward" else x.shape
-        return _check_dropout(x, arguments["p"], rival, units)
-    native_rival = keeping(kernel, ours, lambda: getattr(native, kernel)(**ours))
+    rival, kernel = make(theirs), getattr(native, case.kernel)
+    tolerance = case.tolerance[arrays(arguments)[0].dtype.name]
+    if "seed" in arguments and arguments["p"]:
+        x = kernel(**ours | {"p": 0.0})[0]
+        return _check_dropout(x, arguments["p"], rival, case.mask_shape(arguments), tolerance)
+    native_rival = keeping(ours, lambda: kernel(**ours))
     for _ in range(runs):
         rival.run()
         native_rival.run()
-    _check(native_rival.results(), rival.results(), arguments, TOLERANCE[arrays(arguments)[0].dtype.name])
+    _check(native_rival.results(), rival.results(), arguments, tolerance)
 
 
 def check_training(ours, rival, params, runs=3):
@@ -107,31 +96,31 @@ def check_block(rival, norm, p, x, grad_y):
     norm : numfuse's layer of the normalisation alone. Whichever elements dropout kept, the gradients must be
         those of the output.
     """
-    y = np.maximum(norm.forward(x), 0)
+    y, tolerance = np.maximum(norm.forward(x), 0), ROUNDING[x.dtype.name]
     if p:
-        _check_dropout(y, p, rival, y.shape)
+        _check_dropout(y, p, rival, y.shape, tolerance)
     else:
         rival.run()
         rival.run()
-        _check({"y": y}, rival.results(), {}, TOLERANCE[x.dtype.name])
+        _check({"y": y}, rival.results(), {}, tolerance)
     found = rival.results()
     norm.forward(x)
     grad_x = norm.backward(np.where(found["y"] != 0, grad_y / x.dtype.type(1 - p), x.dtype.type(0)))
     names = "grad_weight", "grad_bias", "running_mean", "running_var"
     expected = {"grad_x": grad_x} | {name: getattr(norm, name) for name in names}
-    _check(expected, found, {}, TOLERANCE[x.dtype.name])
+    _check(expected, found, {}, tolerance)
 
 
-def _named(kernel, arguments, result):
-    if kernel == "grad_norm":
+def _named(arguments, result):
+    if state := state_names(arguments):
+        return {name: arguments[name] for name in state}
+    if isinstance(result, float):
         return {"norm": result}
-    if kernel.endswith("_step") or kernel == "max_norm":
-        return {name: arguments[name] for name in state_names(arguments)}
     if isinstance(result, tuple) and isinstance(result[0], float):
         return {"loss": result[0], "grad": result[1]}
-    updated = ("running_mean", "running_var", "grad_weight", "grad_bias") if kernel != "batch_norm_inference" else ()
+    updated = ["running_mean", "running_var"] if "momentum" in arguments else ["grad_weight", "grad_bias"]
     named = {name: arguments[name] for name in updated if arguments.get(name) is not None}
-    return named | {"grad_x" if kernel.endswith("backward") else "y": _list(result)[0]}
+    return named | {"grad_x" if "grad_y" in arguments else "y": _list(result)[0]}
 
 
 def _check(expected, actual, before, tolerance):
@@ -160,7 +149,7 @@ def _compare(name, want, got, was, tolerance):
         raise Refused(f"{name} is off by {difference:.3g}, where {allowed:.2g} is rounding")
 
 
-def _check_dropout(x, p, rival, units, parts=16):
+def _check_dropout(x, p, rival, units, tolerance, parts=16):
     """Every part of x, what is there without dropout, must keep its share; every run must draw another mask.
 
     `units` is the shape of what is kept or dropped as a whole, which broadcasts to x's.
@@ -176,7 +165,7 @@ def _check_dropout(x, p, rival, units, parts=16):
             if abs(np.count_nonzero(kept) - expected) > 6 * math.sqrt(expected * p) + 1:
                 raise Refused(f"keeps {np.count_nonzero(kept)} of {kept.size} elements, not about {expected:.0f}")
         kept_x = np.where(masks[-1], x / x.dtype.type(1 - p), x.dtype.type(0))
-        _compare("y", kept_x, y, 0.0, TOLERANCE[x.dtype.name])
+        _compare("y", kept_x, y, 0.0, tolerance)
     if np.array_equal(*masks):
         raise Refused("drops the same elements again")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from .. import native
 from ..bench import machine, peers, results
-from ..bench.cases import CASES, find
-from ..bench.contests import (BLOCKS, OPTIMIZERS, BlockContest, KernelContest, RegularizedStepContest,
-                              SmallTensorsContest, TrainingContest)
+from ..bench.contests import (BLOCKS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
+                              TrainingContest)
 from ..bench.measure import Plan
+from ..bench.operations import CASES, OPTIMIZERS, find
 from ..bench.training import TRAINING_STEPS
 from ..bench.worker import MEMORY, Worker
 

@@ -1,11 +1,15 @@
-"""The rivals from other libraries, one module each, named after the library that it needs.
+"""Other libraries, one module each, named after the library that it needs.
 
-A module holds functions named like the kernels, that take the kernels' arguments, `block` (x, grad_y,
-weight, bias, p) and `training_step` (work, params, x, y); they return {label: Rival}, or raise Unsupported.
-`configure(threads)` is called first, and `versions()` says what is installed.
+A module holds what the library's rivals in `operations` share, and may have `block` (x, grad_y, weight, bias, p) and
+`training_step` (work, params, x, y). These return {label: Rival}, or raise Unsupported; no adapter expects that a
+gradient is None, that `maximize` is True, that batch norm has no running statistics or a backward in evaluation mode,
+or SGD's first step, which dampening leaves alone. `configure(threads)` is called first, and `versions()` says what is
+installed.
 """
 
 import importlib
+
+from .. import operations
 
 NAMES = ["torch", "jax", "sklearn", "numba"]
 
@@ -16,6 +20,11 @@ def load(name):
 
 
 def rivals(name, work, *args, **arguments):
-    """{label: Rival} of one function of a peer's module, for these arguments; none if there is no such function."""
-    function = getattr(load(name), work, None)
+    """{label: Rival} of a peer for some work, for these arguments; none if there is no such function."""
+    function = find(name, work)
     return function(*args, **arguments) if function else {}
+
+
+def find(name, work):
+    """A peer's function for a kernel, "block" or "training_step", or None."""
+    return operations.function(name, work) or getattr(load(name), work, None)

@@ -11,14 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_runs import make_row, make_run
+from helpers.made_up_runs import make_row, make_run
 
 from numfuse import native, nn
-from numfuse.bench import busy, contests, in_place, measure, places, results, textbook, training
-from numfuse.bench.cases import CASES, arrays, find
+from numfuse.bench import busy, contests, measure, places, results, textbook, training
+from numfuse.bench.case import arrays
 from numfuse.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
                                     TrainingContest)
 from numfuse.bench.measure import MIN_ROUNDS, Plan, take_turns
+from numfuse.bench.operations import CASES, OPTIMIZERS, adam, batch_norm, dropout, find
 from numfuse.bench.probe import Probe
 from numfuse.bench.rivals import Refused
 from numfuse.bench.worker import Worker
@@ -70,7 +71,7 @@ def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
     assert all(seconds > 0 for rounds in row["seconds"].values() for seconds in rounds)
 
 
-@pytest.mark.parametrize("name", contests.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_small_tensors_are_measured(name):
     (row,) = measure.measure(SmallTensorsContest(find(name), 16, "float32"), plan())
     assert row["shape"] == [10, 16] and set(row["seconds"]) == {"native", "textbook", "in_place"}
@@ -171,7 +172,7 @@ def test_limits_are_streams_of_the_passes(monkeypatch):
     streamed = []
     monkeypatch.setattr(native, "stream", lambda *lists, **options: streamed.append((*map(len, lists), options)))
     monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
-    monkeypatch.setattr("numfuse.bench.cases.l2_bytes", lambda: 0)
+    monkeypatch.setattr(batch_norm, "l2_bytes", lambda: 0)
     contest = KernelContest(find("batch_norm_backward NCHW"), 1000, "float32")
     for limit in contest.limits(contest.arguments()).values():
         limit()
@@ -239,7 +240,7 @@ def test_bytes_are_those_of_a_single_pass(name, floats):
 def test_what_batch_norm_reads_twice_counts_once_where_a_channel_fits_in_l2(monkeypatch, name, shape, channel, floats):
     contest = KernelContest(find(name), shape, "float32")
     for l2, count in ((4 * channel, floats[0]), (4 * channel - 1, floats[1]), (None, floats[1])):
-        monkeypatch.setattr("numfuse.bench.cases.l2_bytes", lambda: l2)
+        monkeypatch.setattr(batch_norm, "l2_bytes", lambda: l2)
         assert contest.describe(contest.arguments())["bytes"] == 4 * np.prod(shape) * count
 
 
@@ -304,8 +305,8 @@ def test_a_rival_that_forgets_an_operation_is_refused(monkeypatch):
     def without_decay(**arguments):
         return step(**arguments | {"weight_decay": 0.0})
 
-    step = in_place.adam_step
-    monkeypatch.setattr(in_place, "adam_step", without_decay)
+    step = adam.in_place_adam_step
+    monkeypatch.setattr(adam, "in_place_adam_step", without_decay)
     (row,) = measure.measure(KernelContest(find("adam_step adamw"), 1000, "float32"), plan())
     assert set(row["refused"]) == {"in_place"} and "in_place" not in row["seconds"]
     assert "params is off by" in row["refused"]["in_place"]
@@ -375,7 +376,7 @@ def test_a_training_step_with_other_dropout_is_refused(monkeypatch, dropout):
 
 
 def test_a_rival_that_works_once_is_refused(monkeypatch):
-    forward = in_place.batch_norm_forward
+    forward = batch_norm.in_place_batch_norm_forward
 
     def lazy(**arguments):
         step, done = forward(**arguments), []
@@ -385,7 +386,7 @@ def test_a_rival_that_works_once_is_refused(monkeypatch):
             return done[0]
         return run
 
-    monkeypatch.setattr(in_place, "batch_norm_forward", lazy)
+    monkeypatch.setattr(batch_norm, "in_place_batch_norm_forward", lazy)
     (row,) = measure.measure(KernelContest(find("batch_norm_forward"), 1000, "float32"), plan())
     assert "running_mean is off by" in row["refused"]["in_place"]
 
@@ -395,26 +396,26 @@ def test_a_rival_that_works_once_is_refused(monkeypatch):
     (lambda n: np.arange(n) < 0.8 * n, "keeps 625 of 625"),
 ])
 def test_dropout_without_chance_is_refused(monkeypatch, keep, message):
-    def dropout(x, *, p, **rest):
+    def draw(x, *, p, **rest):
         mask = keep(x.size)
         return x * mask / np.float32(1 - p), mask
 
-    monkeypatch.setattr(textbook, "dropout_forward", dropout)
+    monkeypatch.setattr(dropout, "textbook_dropout_forward", draw)
     (row,) = measure.measure(KernelContest(find("dropout_forward p=0.2"), 10_000, "float32"), plan())
     assert message in row["refused"]["textbook"]
 
 
 def test_a_rival_that_steps_one_of_many_tensors_is_refused(monkeypatch):
-    step = textbook.adam_step
-    monkeypatch.setattr(textbook, "adam_step", lambda **arguments: step(
+    step = adam.textbook_adam_step
+    monkeypatch.setattr(adam, "textbook_adam_step", lambda **arguments: step(
         **arguments | {"params": arguments["params"][:1], "grads": arguments["grads"][:1]}))
     (row,) = measure.measure(SmallTensorsContest(find("adam_step"), 16, "float32"), plan())
     assert "textbook" in row["refused"]
 
 
 def test_dropout_that_keeps_too_many_is_refused(monkeypatch):
-    dropout = textbook.dropout_forward
-    monkeypatch.setattr(textbook, "dropout_forward", lambda x, *, p, **rest: dropout(x, p=p / 2, **rest))
+    forward = dropout.textbook_dropout_forward
+    monkeypatch.setattr(dropout, "textbook_dropout_forward", lambda x, *, p, **rest: forward(x, p=p / 2, **rest))
     (row,) = measure.measure(KernelContest(find("dropout_forward p=0.2"), 10_000, "float32"), plan())
     assert "of 625 elements, not about 500" in row["refused"]["textbook"]
 
@@ -423,7 +424,7 @@ def test_a_rival_that_fails_is_left_out(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("no such device\nsecond line")
 
-    monkeypatch.setattr(in_place, "dropout_backward", fail)
+    monkeypatch.setattr(dropout, "in_place_dropout_backward", fail)
     (row,) = measure.measure(KernelContest(find("dropout_backward p=0.5"), 1000, "float32"), plan())
     assert row["left_out"] == {"in_place": "failed: RuntimeError: no such device"}
     assert "in_place" not in row["seconds"]

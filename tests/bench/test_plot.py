@@ -3,7 +3,7 @@
 import xml.etree.ElementTree
 
 import pytest
-from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
+from helpers.made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 
 from numfuse.bench import plot
 from numfuse.bench.results import RIVALS

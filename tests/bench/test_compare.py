@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from made_up_runs import failed, make_row, make_run
+from helpers.made_up_runs import failed, make_row, make_run
 from rich.console import Console
 
 from numfuse.bench.compare import compare, print_comparison

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from numfuse import reference
-from numfuse.bench.cases import CASES, arrays, find, merge
+from numfuse.bench import operations, peers, textbook
+from numfuse.bench.case import arrays, merge
+from numfuse.bench.operations import CASES, OPERATIONS, find, function, operation_of
 
 RANDOM = "batch_norm_relu_dropout_forward p=0.2"  # each version draws another mask
 BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm") and case.name != RANDOM]
@@ -45,6 +47,31 @@ def run_both(case, version, dtype):
 def test_every_kernel_has_a_case_and_every_case_a_name():
     assert {case.kernel for case in CASES} == set(reference.__all__)
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("kernel", dict.fromkeys(case.kernel for case in CASES))
+def test_every_kernel_has_its_versions_in_numpy(kernel):
+    missing = [name for name in ("textbook", "in_place") if not function(name, kernel)]
+    assert not missing, f"{operation_of(kernel).__file__} has no {' and no '.join(f'{name}_{kernel}' for name in missing)}"
+    assert getattr(textbook, kernel) is function("textbook", kernel)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_version_is_that_of_a_kernel_of_the_operation(name):
+    module, sources = OPERATIONS[name], ("textbook", "in_place", *peers.NAMES)
+    known = {f"{source}_{case.kernel}" for case in module.CASES for source in sources}
+    own = {name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__}
+    assert {name for name in own if name.startswith(tuple(f"{source}_" for source in sources))} <= known
+
+
+def test_an_operation_without_a_file_is_named():
+    with pytest.raises(ModuleNotFoundError, match="'nosuch' of native.operations.. has no file .*operations.nosuch.py"):
+        operations.load("nosuch")
+
+
+def test_the_textbook_has_kernels_alone():
+    with pytest.raises(AttributeError, match="'numfuse.bench.textbook' has no attribute 'nosuch'"):
+        textbook.nosuch
 
 
 @each(CASES)

@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from made_up_runs import SECONDS, failed, make_row, make_run
+from helpers.made_up_runs import SECONDS, failed, make_row, make_run
 
 from numfuse.bench import results
 

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
+from helpers.made_up_runs import PEERS, SECONDS, failed, make_row, make_run, make_step
 from rich.console import Console
 
 from numfuse.bench import report, texts
