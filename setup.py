@@ -80,32 +80,33 @@ class BuildExtension(build_ext):
         super().run()
 
 
-def generate_bindings():
-    """Write what Cython repeats of csrc/kernel_list.h: the table of kernels, and the operations, whose bindings it includes."""
-    entry = re.compile(r"^(TYPED_KERNEL|KERNEL|OPERATION)\((\w+)(?:, (\w+), (\w+), (\d+))?\)$", re.MULTILINE)
-    entries = [match.groups() for match in entry.finditer(Path("csrc/kernel_list.h").read_text())]
-    names = [(name, operation, cost) for macro, name, operation, _, cost in entries if macro != "OPERATION"]
-    operations = list(dict.fromkeys(operation or name for _, name, operation, _, _ in entries))
-    bindings = Path("src/numfuse/bindings")
+ENTRY = re.compile(r"^(?:TYPED_KERNEL|KERNEL|OPERATION)\((\w+)(?:, (\w+), \w+, (\d+))?\)$", re.MULTILINE)
+BINDINGS = Path("src/numfuse/bindings")
+
+
+def write_bindings():
+    """Write what Cython repeats of csrc/kernel_list.h: the table of kernels, and the bindings of all operations."""
+    entries = ENTRY.findall(Path("csrc/kernel_list.h").read_text())
+    kernels = {name: (operation, int(cost)) for name, operation, cost in entries if operation}
+    operations = tuple(dict.fromkeys(operation or name for name, operation, _ in entries))
     for operation in operations:
-        if not (bindings / f"{operation}.pxi").is_file():
-            sys.exit(f"numfuse: csrc/kernel_list.h names the operation {operation}, but {bindings}/{operation}.pxi is missing")
-    made = "# Made by setup.py from csrc/kernel_list.h.\n"
-    files = {
-        "kernel_list.pxi": [
-            made, 'cdef extern from "kernels.h" nogil:', "    ctypedef struct kernels:", "        const char *isa",
-            *[f"        kernel {name}" for name, _, _ in names],
-        ],
-        "operations.pxi": [
-            made, f"_OPERATIONS = {tuple(operations)}", "_KERNELS = {",
-            *[f'    "{name}": ("{operation}", {cost}),' for name, operation, cost in names], "}",
-            *[f'include "{operation}.pxi"' for operation in operations],
-        ],
-    }  # fmt: skip
-    for name, lines in files.items():
-        text, path = "\n".join(lines) + "\n", bindings / name
-        if not path.is_file() or path.read_text() != text:
-            path.write_text(text)
+        if not (BINDINGS / f"{operation}.pxi").is_file():
+            sys.exit(f"numfuse: {BINDINGS}/{operation}.pxi is missing: csrc/kernel_list.h names the operation {operation}")
+    write(
+        BINDINGS / "kernel_list.pxi", 'cdef extern from "kernels.h" nogil:', "    ctypedef struct kernels:",
+        "        const char *isa", *(f"        kernel {name}" for name in kernels),
+    )  # fmt: skip
+    write(
+        BINDINGS / "operations.pxi", f"_OPERATIONS = {operations}", f"_KERNELS = {kernels}",
+        *(f'include "{operation}.pxi"' for operation in operations),
+    )  # fmt: skip
+
+
+def write(path, *lines):
+    """Write a file that is not there yet as it is to be."""
+    text = "\n".join(["# Made by setup.py from csrc/kernel_list.h.", *lines, ""])
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
 
 
 libraries = [
@@ -128,7 +129,7 @@ native = Extension(
     extra_compile_args=CFLAGS,
     extra_link_args=LDFLAGS,
 )
-generate_bindings()
+write_bindings()
 setup(
     libraries=libraries,
     ext_modules=cythonize([native], language_level=3),

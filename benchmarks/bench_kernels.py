@@ -1,7 +1,7 @@
 """The harness's contests under pytest-benchmark, on one thread: `pytest benchmarks`, or `-k adam_step` for one kernel.
 
-Every contest is a group, in which rivals stand side by side, and with them the kernel's reference; peers take part where
-they are installed. How many times the reference's time is native's stands below the tables.
+Every contest is a group, in which rivals stand side by side, and with them the kernel's reference; peers take part
+where they are installed. How many times the reference's time is native's stands below the tables.
 `--benchmark-autosave` or `--benchmark-json` keep the numbers of a run, and `--benchmark-compare` sets those of
 an earlier one beside them.
 """

@@ -30,7 +30,7 @@ TINY = TrainingContest(training.TRAINING_STEPS[0])
 
 @pytest.fixture(autouse=True)
 def no_budget(monkeypatch):
-    """Rounds as few as may be, one thread, and verdicts that are not remembered from test to test."""
+    """Rounds as few as may be, one thread, and no memory of who was examined from test to test."""
     threads = native.get_num_threads()
     native.set_num_threads(1)
     monkeypatch.setattr(command, "BUDGET", 0)

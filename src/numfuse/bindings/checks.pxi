@@ -91,7 +91,7 @@ cdef bint same_strides(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 
 cdef bint is_dense(cnp.ndarray a) noexcept:
-    """Whether the elements fill a stretch of memory without gaps, in the order of some transpose."""
+    """Whether the elements fill memory without gaps, in the order of some transpose."""
     cdef ptrdiff_t expected = cnp.PyArray_ITEMSIZE(a)
     cdef int i, found
     if cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_C_CONTIGUOUS) or cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_F_CONTIGUOUS):

@@ -9,7 +9,7 @@ cdef struct MemorySpan:
 
 
 cdef Py_ssize_t find_overlap(MemorySpan *s, Py_ssize_t n, Py_ssize_t *other) noexcept:
-    """The index of a stretch that overlaps an earlier one (in `other`), one of them written to; else -1."""
+    """The index of a span that overlaps an earlier one (in `other`), one of them written to; else -1."""
     cdef Py_ssize_t gap = 1, i, j, furthest = -1, furthest_written = -1
     cdef MemorySpan moved
     while gap < n // 3:
@@ -36,7 +36,7 @@ cdef Py_ssize_t find_overlap(MemorySpan *s, Py_ssize_t n, Py_ssize_t *other) noe
 
 
 cdef bint overlaps_itself(cnp.ndarray array) noexcept:
-    """Whether a step along some axis is shorter than the stretch that the axes with shorter steps span."""
+    """Whether a step along some axis is shorter than the span that the axes with shorter steps span."""
     cdef ptrdiff_t extent = cnp.PyArray_ITEMSIZE(array), shortest, stride
     cdef int i, axis, done = 0
     if cnp.PyArray_SIZE(array) == 0:
@@ -78,7 +78,7 @@ cdef inline MemorySpan span_of(cnp.ndarray array, bint written, Py_ssize_t index
 
 
 cdef int check_spans(MemorySpan *s, Py_ssize_t n, tuple names) except -1:
-    """No stretch that is written to may overlap another; each is of the list `names[list]`. Sorts them."""
+    """No span that is written to may overlap another; each is of the list `names[list]`. Sorts them."""
     cdef Py_ssize_t other = 0, found = find_overlap(s, n, &other)
     if found >= 0:
         raise ValueError(f"{place(names[s[found].list], s[found].index)} must not overlap "
@@ -96,7 +96,7 @@ cdef int check_apart(tuple names, tuple arrays, int written, object in_place=Non
             n += 1
     if find_overlap(spans, n, &other) < 0:
         return 0
-    # Stretches meet where views interleave, too, such as channels of one array: now look closely.
+    # Spans meet where views interleave, too, such as channels of one array: now look closely.
     for i in range(written):
         for j in range(i + 1, len(arrays)):
             if arrays[i] is None or arrays[j] is None or (same and i == 0 and arrays[j] is in_place):

@@ -10,8 +10,14 @@ from pathlib import Path
 
 from .. import native
 from ..bench import machine, peers, results
-from ..bench.contests import (BLOCKS, BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
-                              TrainingContest)
+from ..bench.contests import (
+    BLOCKS,
+    BlockContest,
+    KernelContest,
+    RegularizedStepContest,
+    SmallTensorsContest,
+    TrainingContest,
+)
 from ..bench.measure import Plan
 from ..bench.operations import CASES, OPTIMIZERS, find
 from ..bench.training import TRAINING_STEPS

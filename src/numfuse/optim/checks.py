@@ -120,7 +120,7 @@ def _check_ndarray(name, array):
 
 
 def _is_dense(array):
-    """Whether the elements fill a stretch of memory without gaps, in the order of some transpose."""
+    """Whether the elements fill memory without gaps, in the order of some transpose."""
     order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
     return array.flags.forc or array.transpose(order).flags.c_contiguous
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from ... import reference
-from ..case import (IMAGES, ROUNDING, ROWS, Case, channels_first, channels_last, flat, shape_of, single_pass, to_last)
+from ..case import IMAGES, ROUNDING, ROWS, Case, channels_first, channels_last, flat, shape_of, single_pass, to_last
 from ..machine import l2_bytes
 from ..places import empty_like
 from ..rivals import Rival

@@ -7,8 +7,14 @@ import numpy as np
 from ..case import PRODUCTS, ROUNDING, Case, unpacked
 from ..places import empty_like
 from ..rivals import Rival
-from .batch_norm import (batch_norm_arguments, in_place_batch_norm_backward, in_place_batch_norm_forward,
-                         statistics_passes, textbook_batch_norm_backward, textbook_batch_norm_forward)
+from .batch_norm import (
+    batch_norm_arguments,
+    in_place_batch_norm_backward,
+    in_place_batch_norm_forward,
+    statistics_passes,
+    textbook_batch_norm_backward,
+    textbook_batch_norm_forward,
+)
 from .bias_relu_dropout import textbook_bias_relu_dropout_forward
 from .dropout import DRAW, draw_mask, in_place_dropout_forward
 

@@ -3,8 +3,8 @@ import copy
 import numpy as np
 
 from ..batch_norm import BatchNorm1d
-from .fold_layers import fold_layers
 from ..linear import Linear
+from .fold_layers import fold_layers
 
 
 def fold_batch_norm(net):

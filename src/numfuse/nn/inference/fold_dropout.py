@@ -6,8 +6,8 @@ from ...checks import number
 from ..activation import LeakyReLU, ReLU
 from ..dropout import RandomMask, times
 from ..flatten import Flatten
-from .fold_layers import fold_layers
 from ..linear import Linear
+from .fold_layers import fold_layers
 
 # f(a x) = a f(x) for every a >= 0.
 HOMOGENEOUS = ReLU, LeakyReLU, Flatten
