@@ -1,24 +1,15 @@
 """The C code without Python: known answers, equal bits, data races, another kind of CPU."""
 
-import ast
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-# Not the optimisation level of setup.py: another order of instructions must give the same bits too.
-FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-I", ROOT / "csrc"]
-# The instruction sets' own flags are those of setup.py, which cannot be imported without building.
-SETUP = ast.parse((ROOT / "setup.py").read_text())
-ISA_FLAGS = {"neon": []} | next(
-    ast.literal_eval(node.value)
-    for node in SETUP.body
-    if isinstance(node, ast.Assign) and node.targets[0].id == "X86_64"
-)
+from helpers.c import FLAGS, ISA_FLAGS
+from helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(
     shutil.which("cc") is None or not (ROOT / "csrc").is_dir(), reason="needs the C sources and a C compiler named cc"
 )
@@ -48,7 +39,7 @@ def hashes(folder, isas, compiler="cc", runner=()):
 @needs_compiler
 def test_philox_gives_the_known_answers(tmp_path):
     program = compile_c(tmp_path / "philox", [ROOT / "tests/c/philox.c"])
-    with open(ROOT / "tests/data/philox4x32_kat.txt") as answers:
+    with open(ROOT / "tests/c/philox4x32_kat.txt") as answers:
         done = subprocess.run([program], stdin=answers, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert int(done.stdout.split()[0]) >= 50
@@ -77,7 +68,7 @@ def x86(tmp_path_factory):
 @needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has several instruction sets")
 def test_every_instruction_set_gives_the_same_bits(x86):
-    assert len(x86) == 40
+    assert len(x86) >= 40
     for name, by_isa in x86.items():
         assert len(set(by_isa.values())) == 1, name
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from helpers.arrays import kept_bits, misaligned
-from helpers.cases import arguments
-from helpers.refusals import assert_refused, each_wrong_type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.arrays import kept_bits, misaligned
+from helpers.cases import arguments
+from helpers.refusals import assert_refused, each_wrong_type
 from numfuse import native, reference
 
 SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0, -1.0]
@@ -145,41 +145,44 @@ def test_nothing(kernels, shape):
 
 FORWARD_ARRAYS = ["x", "bias", "out"]
 BACKWARD_ARRAYS = ["grad_y", "mask", "grad_bias", "out"]
-SHAPE = (9, 7)
 each_array = pytest.mark.parametrize("direction, name", [
     *[("forward", name) for name in FORWARD_ARRAYS], *[("backward", name) for name in BACKWARD_ARRAYS]])
 
 
-def kernel(direction):
-    return f"bias_relu_dropout_{direction}"
+def good_call(direction):
+    return arguments(f"bias_relu_dropout_{direction}", (9, 7), np.float64)
+
+
+def assert_direction_refused(direction, bad, error, pattern):
+    assert_refused(f"bias_relu_dropout_{direction}", bad, error, pattern)
 
 
 @each_array
 @each_wrong_type
 def test_wrong_type_is_refused(direction, name, change):
-    bad = arguments(kernel(direction), SHAPE, np.float64)
+    bad = good_call(direction)
     bad[name] = change(bad[name])
-    assert_refused(kernel(direction), bad, TypeError, rf"^{name} must be")
+    assert_direction_refused(direction, bad, TypeError, rf"^{name} must be")
 
 
 @each_array
 def test_misaligned_is_refused(direction, name):
-    bad = arguments(kernel(direction), SHAPE, np.float64)
+    bad = good_call(direction)
     bad[name] = misaligned(bad[name])
-    assert_refused(kernel(direction), bad, ValueError, rf"^{name} must be aligned")
+    assert_direction_refused(direction, bad, ValueError, rf"^{name} must be aligned")
 
 
 @pytest.mark.parametrize("direction, name", [("forward", "out"), ("backward", "out"), ("backward", "grad_bias")])
 def test_read_only_is_refused(direction, name):
-    bad = arguments(kernel(direction), SHAPE, np.float64)
+    bad = good_call(direction)
     bad[name].flags.writeable = False
-    assert_refused(kernel(direction), bad, ValueError, f"^{name} .*read-only")
+    assert_direction_refused(direction, bad, ValueError, f"^{name} .*read-only")
 
 
 @pytest.mark.parametrize("direction, name", [("forward", "bias"), ("backward", "grad_bias")])
 @pytest.mark.parametrize("vector", [np.ones(6), np.ones((1, 7)), np.ones(()), np.ones(14)[::2]], ids=lambda a: str(a.shape))
 def test_wrong_vector_is_refused(direction, name, vector):
-    assert_refused(kernel(direction), arguments(kernel(direction), SHAPE, np.float64) | {name: vector}, ValueError, f"^{name} must")
+    assert_direction_refused(direction, good_call(direction) | {name: vector}, ValueError, f"^{name} must")
 
 
 @pytest.mark.parametrize("direction, name", [("forward", "x"), ("backward", "grad_y")])
@@ -187,9 +190,9 @@ def test_wrong_vector_is_refused(direction, name, vector):
     np.asfortranarray, lambda x: x[::-1], lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: np.array(x[0, 0]),
 ], ids=["Fortran", "reversed", "columns", "0-d"])
 def test_rows_must_be_contiguous_to_go_with_a_vector(direction, name, change):
-    bad = arguments(kernel(direction), SHAPE, np.float64) | {"out": None}
+    bad = good_call(direction) | {"out": None}
     bad[name] = change(bad[name])
-    assert_refused(kernel(direction), bad, ValueError, f"^({name} must be C-contiguous|mask must be contiguous)")
+    assert_direction_refused(direction, bad, ValueError, f"^({name} must be C-contiguous|mask must be contiguous)")
 
 
 @pytest.mark.parametrize("direction, first, second", [
@@ -197,12 +200,12 @@ def test_rows_must_be_contiguous_to_go_with_a_vector(direction, name, change):
     ("backward", "out", "mask"), ("backward", "out", "grad_bias"), ("backward", "grad_bias", "mask"),
 ])
 def test_overlap_is_refused(direction, first, second):
-    bad = arguments(kernel(direction), SHAPE, np.float64)
+    bad = good_call(direction)
     memory = np.zeros(100)
     for name, start in ((first, 0), (second, 5)):
         own = bad[name]
         bad[name] = memory.view(own.dtype)[start:][: own.size].reshape(own.shape)
-    assert_refused(kernel(direction), bad, ValueError, f"^{first} must not overlap {second}")
+    assert_direction_refused(direction, bad, ValueError, f"^{first} must not overlap {second}")
 
 
 @pytest.mark.parametrize("changes, words", [
@@ -210,7 +213,7 @@ def test_overlap_is_refused(direction, first, second):
     ({"p": 1.5, "out": None}, "^p must be"),
 ])
 def test_no_mask_goes_with_nothing_to_do(changes, words):
-    assert_refused(kernel("backward"), arguments(kernel("backward"), SHAPE, np.float64) | {"mask": None} | changes, ValueError, words)
+    assert_direction_refused("backward", good_call("backward") | {"mask": None} | changes, ValueError, words)
 
 
 @pytest.mark.parametrize("changes, error", [
@@ -218,7 +221,7 @@ def test_no_mask_goes_with_nothing_to_do(changes, words):
     ({"offset": 2**32}, ValueError),
 ], ids=str)
 def test_wrong_numbers_are_refused(changes, error):
-    assert_refused(kernel("forward"), arguments(kernel("forward"), SHAPE, np.float64) | changes, error, f"^{next(iter(changes))} must be")
+    assert_direction_refused("forward", good_call("forward") | changes, error, f"^{next(iter(changes))} must be")
 
 
 @pytest.mark.parametrize("call, message", [

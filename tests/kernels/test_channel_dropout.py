@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from helpers.arrays import draw, misaligned
-from helpers.cases import CASES, arguments
-from helpers.parity import assert_native_is_the_reference, case_arguments, each
-from helpers.refusals import assert_refused, each_wrong_type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.arrays import draw, kept_bits, misaligned
+from helpers.cases import CASES, arguments
+from helpers.parity import assert_native_is_the_reference, case_arguments, each
+from helpers.refusals import assert_refused, each_wrong_type
 from numfuse import native, reference
 
 SEED = {"seed": 2**63 + 5, "offset": 2**31}
@@ -92,7 +92,7 @@ def test_large_results_have_the_same_bits(dtype, shape, axis):
 def test_infinity_and_nan_pass_where_kept_and_only_there(kernels, dtype, p):
     x = np.tile(np.array([np.nan, np.inf, -np.inf, -1.0], dtype), (6, 40, 1))
     y, mask = kernels.channel_dropout_forward(x, p=p, inverted=True, axis=1, **SEED)
-    kept = np.unpackbits(mask.view(np.uint8), count=240, bitorder="little").reshape(6, 40).astype(bool)
+    kept = kept_bits(mask, 240).reshape(6, 40)
     assert 0 < (~kept).sum() and kept.any() == (p < 1)
     assert not y[~kept].any() and not np.signbit(y[~kept]).any()
     assert np.array_equal(y[kept], np.where(x == -1, x / dtype(1 - p or 1), x)[kept], equal_nan=True)
@@ -178,7 +178,8 @@ def test_wrong_seed_and_offset_are_refused(changes, error):
     (np.zeros(9, np.float32), "2 to 5 dimensions"), (np.zeros((1,) * 6, np.float32), "2 to 5 dimensions"),
 ], ids=["transposed", "every second", "1-d", "6-d"])
 def test_wrong_shapes_and_strides_are_refused(kernel, name, value, words):
-    assert_refused(kernel, arguments(kernel, SHAPE, **{name: value, "out": None}), ValueError, f"^{name} must .*{words}")
+    bad = arguments(kernel, SHAPE, **{name: value, "out": None})
+    assert_refused(kernel, bad, ValueError, f"^{name} must .*{words}")
 
 
 @pytest.mark.parametrize("mask", [

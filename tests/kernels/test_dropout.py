@@ -2,14 +2,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from helpers.arrays import draw, flat, kept_bits, misaligned
 from helpers.cases import arguments, find
 from helpers.natives import each_native
 from helpers.parity import assert_native_is_the_reference, assert_same_bits, case_arguments, each
 from helpers.philox import philox
 from helpers.refusals import assert_refused, each_wrong_type
-
 from numfuse import native, reference
+
 PROBABILITIES = [0.0, 1.0, 0.5, 0.2, 0.75, 1e-3, 1 - 1e-3, 2.0**-60]
 MEMORY_ORDERS = [(0, 1, 2, 3), (3, 2, 1, 0), (0, 3, 1, 2), (2, 0, 3, 1)]  # C, Fortran, channels last, another
 

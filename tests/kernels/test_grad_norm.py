@@ -2,11 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from helpers.arrays import misaligned
-from helpers.refusals import each_wrong_type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.arrays import misaligned
+from helpers.refusals import each_wrong_type
 from numfuse import native, reference
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])

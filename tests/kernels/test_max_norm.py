@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from helpers.arrays import misaligned
 
+from helpers.arrays import misaligned
 from numfuse import native, reference
 
 SHAPES = [(5, 7), (3, 2, 2, 3), (1, 1003), (400, 1), (4,), (), (0, 3), (3, 0)]

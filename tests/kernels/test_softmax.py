@@ -47,6 +47,7 @@ def test_in_place_or_in_a_new_array(kernels, channels):
     grad_x = kernels.softmax_backward(grad_y, y)
     assert kernels.softmax_backward(grad_y, y, out=grad_y) is grad_y and np.array_equal(grad_y, grad_x)
 
+
 # What is refused
 
 ARGUMENTS = {"softmax_forward": ("x", "out"), "softmax_backward": ("grad_y", "y", "out")}
@@ -69,7 +70,8 @@ def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel, name):
     if name != first:
         assert_refused(kernel, good | {name: good[name][1:]}, ValueError, f"^{name} must have (the )?shape")
     assert_refused(kernel, {key: value.T for key, value in good.items()}, ValueError, f"^{first} must be C-contiguous")
-    assert_refused(kernel, {key: np.array(1, np.float32) for key in good}, ValueError, f"^{first} must have an axis of channels")
+    scalars = {key: np.array(1, np.float32) for key in good}
+    assert_refused(kernel, scalars, ValueError, f"^{first} must have an axis of channels")
 
 
 @pytest.mark.parametrize("kernel", ARGUMENTS)

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from numfuse import nn, reference
 from helpers.cases import textbook
+from numfuse import nn, reference
 
 LAYERS = {
     "ReLU()": nn.ReLU,

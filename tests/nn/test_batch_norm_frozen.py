@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from helpers.arrays import draw
-from helpers.batch_norm_layers import EPS, SHAPES, assert_same_bits, assert_state_is, channels_last, outcome, random_layer
+from helpers.batch_norm_layers import (
+    EPS, SHAPES, assert_same_bits, assert_state_is, channels_last, outcome, random_layer,
+)
 from helpers.natives import each_native
 from numfuse import native, nn
 

@@ -86,7 +86,7 @@ def test_memory_orders(kernels):
         for order_g in orders:
             layer = random_layer(nn.BatchNorm2d, ghost_batch_size=2).set_backend(kernels)
             for name, array in outcome(layer, order_x(x), order_g(grad_y)).items():
-                # As in tests/test_batch_norm_layer.py: sums of 16 numbers in another order, some 20 roundings.
+                # As in tests/nn/test_batch_norm.py: sums of 16 numbers in another order, some 20 roundings.
                 np.testing.assert_allclose(array, expected[name], rtol=0, atol=200 * np.finfo(float).eps, err_msg=name)
 
 

@@ -8,10 +8,10 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.arrays import draw
 from numfuse import native, nn, optim, reference
 from numfuse.nn import linear
 from numfuse.nn.fused import Block
@@ -225,7 +225,8 @@ def test_layers_called_alone_after_the_net_are_not_mistaken(kinds):
 
 
 def test_a_layer_may_go_on_alone_where_it_has_what_it_needs():
-    net, x, grad_y = make_net(["linear", "relu"]), draw(7, WIDTH, dtype=np.float32), draw(7, WIDTH, seed=2, dtype=np.float32)
+    net, x = make_net(["linear", "relu"]), draw(7, WIDTH, dtype=np.float32)
+    grad_y = draw(7, WIDTH, seed=2, dtype=np.float32)
     twin = copy.deepcopy(net)
     net(x)
     twin[0](x)

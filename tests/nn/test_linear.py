@@ -3,8 +3,8 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 
+from helpers.arrays import draw
 from numfuse import nn, reference
 
 

@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.arrays import misaligned
 
-from numfuse import native, nn, reference
+from helpers.arrays import misaligned
 from helpers.cases import textbook
+from numfuse import native, nn, reference
 
 EPS = np.finfo(float).eps
 LOSSES = [nn.CrossEntropyLoss, nn.MSELoss, nn.HuberLoss, nn.BCEWithLogitsLoss]

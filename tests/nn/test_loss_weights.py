@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.arrays import misaligned
 
+from helpers.arrays import misaligned
 from numfuse import native, nn, reference
 
 EPS = np.finfo(float).eps

@@ -2,8 +2,8 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 
+from helpers.arrays import draw
 from numfuse import nn
 
 

@@ -5,8 +5,8 @@ import types
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 
+from helpers.arrays import draw
 from numfuse import native, nn, reference
 
 

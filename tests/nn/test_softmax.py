@@ -2,10 +2,10 @@ import math
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 
-from numfuse import nn, reference
+from helpers.arrays import draw
 from helpers.cases import textbook
+from numfuse import nn, reference
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(5,), (1, 1), (3, 2), (700, 3), (5, 31), (5, 32), (4, 1000), (2, 3, 4), (0, 3), (3, 0), (0, 40)]

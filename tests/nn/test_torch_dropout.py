@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.arrays import draw
 
+from helpers.arrays import draw
 from numfuse import nn
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: parity with a peer, never a dependency")
