@@ -36,6 +36,7 @@ def last_columns(x, axis):
     buffer[..., 3:] = x
     return buffer[..., 3:] if x.ndim == 2 else x.copy()
 
+
 LAYOUTS = [same_order, other_order, every_second_row, last_columns]
 
 SHAPES = [((1003, 31), 1), ((300, 70), -1), ((2, 1), 1), ((7, 5, 11), 1), ((7, 11, 5), -1),

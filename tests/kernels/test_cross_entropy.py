@@ -18,6 +18,7 @@ from numfuse import native
 def test_close_to_the_reference(kernels, case, dtype, size, special):
     assert_terms_are_close(kernels, case, dtype, size, special)
 
+
 @pytest.mark.parametrize("classes", [1, 2, 31, 32, 33, 2047, 2048, 2049])
 def test_any_number_of_classes(kernels, classes):
     """Against the formula in float64, for x - m of 30 and less, whose rounding is up to 15 eps of its exp."""

@@ -66,5 +66,3 @@ def test_batch_norm_of_data_far_from_zero(kernels):
     wanted = torch.nn.functional.batch_norm(torch.tensor(x), None, None, training=True).numpy()
     np.testing.assert_allclose(y, wanted, rtol=0, atol=500 * 1e6 * EPS)
     assert mean.dtype == rstd.dtype == np.float64 and math.isclose(rstd[0], 1, rel_tol=0.2)
-
-
