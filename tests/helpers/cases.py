@@ -7,9 +7,7 @@ import numpy as np
 from numfuse.bench import textbook
 from numfuse.bench.cases import CASES, PLAIN, REGULARIZED, arrays, find, merge
 
-__all__ = ["CASES", "KERNELS", "PLAIN", "REGULARIZED", "arguments", "arrays", "find", "merge", "textbook"]
-
-KERNELS = list(dict.fromkeys(case.kernel for case in CASES))
+__all__ = ["CASES", "PLAIN", "REGULARIZED", "arguments", "arrays", "find", "merge", "textbook"]
 
 
 def arguments(kernel, shape=(6, 4), dtype=np.float32, **changes):
