@@ -4,6 +4,15 @@ import pytest
 from numfuse import native, nn, reference
 
 
+@pytest.fixture(autouse=True)
+def restored():
+    """Whatever a test does, the next one has the same instruction set and number of threads."""
+    isa, threads = native.isa(), native.get_num_threads()
+    yield
+    native.use_isa(isa)
+    native.set_num_threads(threads)
+
+
 @pytest.fixture(params=["reference", *native.isas()])
 def kernels(request):
     """Each backend in turn: the reference, then the C kernels on every instruction set of this CPU."""

@@ -1,0 +1,123 @@
+"""No hot loop is scalar: the machine code that gcc makes of the kernels for AVX2 and AVX-512, read loop by loop.
+
+A function of csrc/kernels/ is inlined into many loops. A loop over elements becomes one on vectors and, where its
+length may be no multiple of theirs, one for the rest: scalar loops alone would be more than those on vectors.
+"""
+
+import ast
+import platform
+import re
+import shutil
+import subprocess
+from collections import Counter
+
+import pytest
+
+from helpers.c import ISA_FLAGS, SETUP
+from helpers.paths import ROOT
+
+# What is computed once a call, a tensor, a channel, a row or a block: one number at a time; and all `<name>_step`.
+ONCE = {
+    "make_scale", "make_square_scale", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
+    "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
+    "grad_norm_merge", "logit_rows", "logit_columns", "loss_value", "make_regularizer", "limit_row",
+}  # fmt: skip
+# What is computed of every element: some of it, to see that the loops of these are found.
+HOT = {
+    "sgd_range", "rmsprop_range", "adam_moments", "adam_update", "adagrad_range", "regularize_grads",
+    "regularize_params", "averaged", "clipped", "sum_of_squares", "keep", "forward_word", "add_rows",
+    "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
+    "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_row", "exp_columns", "row_max",
+    "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
+    "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
+    "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
+    "softmax_gradient_columns", "dot",
+}  # fmt: skip
+# Of these, what has loops of constant length only, which leave no rest.
+WHOLE = {"forward_word"}
+ARITHMETIC = re.compile(r"v?(?:add|sub|mul|div|sqrt|min|max)([ps])[sd]")
+DEFINITION = re.compile(r"(?:static|INLINE)\b.*?(?:TYPED\((\w+)\)|\b(?!TYPED?\b)(\w+))\(")
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    platform.machine() != "x86_64" or not all(map(shutil.which, ["gcc", "objdump"])) or not (ROOT / "csrc").is_dir(),
+    reason="needs the C sources, gcc and objdump on x86-64",
+)]
+
+
+def functions_by_line():
+    """{(file, line): the function of csrc/kernels/ that it belongs to}."""
+    result = {}
+    for path in (ROOT / "csrc/kernels").glob("*.h"):
+        name = None
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if found := DEFINITION.match(line):
+                name = found[1] or found[2]
+            result[path.name, number] = name
+    return result
+
+
+def disassembled(program):
+    """Of each function of the machine code: its name, and its lines (address, instruction, operands, (file, line))."""
+    output = subprocess.run(["objdump", "-dl", program], check=True, capture_output=True, text=True).stdout
+    place = None
+    for part in re.split(r"^[0-9a-f]+ <(?=.*>:$)", output, flags=re.MULTILINE)[1:]:
+        name, code = part.split(">", 1)[0], []
+        for line in part.splitlines():
+            if found := re.match(r"(?:\S*/)?(\w+\.[ch]):(\d+)", line):
+                place = found[1], int(found[2])
+            elif found := re.match(r" +([0-9a-f]+):\t[0-9a-f ]+\t(\S+) *(.*)", line):
+                code.append((int(found[1], 16), found[2], found[3], place))
+        yield name, code
+
+
+def loops(code):
+    """The parts of the code between a jump back and its target that share nothing with a shorter one."""
+    spans = set()
+    for address, instruction, operands, _ in code:
+        found = re.match(r"[0-9a-f]+(?= <)", operands)
+        if instruction[0] == "j" and found and code[0][0] <= int(found[0], 16) <= address:
+            spans.add((int(found[0], 16), address))
+    for first, last in spans:
+        if not any(f <= last and first <= l and l - f < last - first for f, l in spans):
+            yield [line for line in code if first <= line[0] <= last]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    flags = next(
+        [flag.value for flag in ast.walk(node.value) if isinstance(flag, ast.Constant)]
+        for node in SETUP.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "CFLAGS"
+    )
+    folder, running = tmp_path_factory.mktemp("vectorized"), {}
+    for isa in ("avx2", "avx512"):
+        source, target = ROOT / f"csrc/isa/{isa}.c", folder / f"{isa}.o"
+        command = ["gcc", *flags, "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
+        running[target] = subprocess.Popen(command)
+    assert [process.wait() for process in running.values()] == [0, 0]
+    return {target.stem: list(disassembled(target)) for target in running}
+
+
+@pytest.mark.parametrize("kind", ["float", "double"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_no_hot_loop_is_scalar(programs, isa, kind):
+    functions = functions_by_line()
+    vectorized, wrong = set(), {}
+    for kernel, code in programs[isa]:
+        if f"_{kind}" not in kernel:
+            continue
+        packed, scalar = Counter(), Counter()
+        for loop in loops(code):
+            found = {"p": set(), "s": set()}
+            for _, instruction, operands, place in loop:
+                arithmetic = ARITHMETIC.fullmatch(instruction)
+                if arithmetic and (arithmetic[1] == "s" or "ymm" in operands):
+                    found[arithmetic[1]].add(functions.get(place) or kernel.removesuffix(f"_{kind}_task"))
+            packed.update(found["p"])
+            scalar.update(found["s"] if not found["p"] else ())
+        vectorized.update(packed)
+        for name, count in scalar.items():
+            if name not in ONCE and not name.endswith("_step") and count > (0 if name in WHOLE else packed[name]):
+                wrong[kernel, name] = count
+    assert not wrong
+    assert HOT <= vectorized, HOT - vectorized
