@@ -208,8 +208,8 @@ INLINE void TYPED(gradient_channel)(const batch_norm_args *a, ptrdiff_t channel,
             for (ptrdiff_t k = 0, n; k < run; k += n) {
                 n = a->mask && run - k > TYPED(TILE) ? TYPED(TILE) : run - k;
                 if (a->mask) {
-                    TYPED(relu_dropout_tile_backward)(a, g + k, (o * a->channels + channel) * a->inner + i + k, n,
-                                                      passed);
+                    ptrdiff_t index = (o * a->channels + channel) * a->inner + i + k;
+                    TYPED(relu_dropout_tile_backward)(a, g + k, index, n, passed);
                     TYPED(add_run_products)(x + k, 1, passed, 1, n, forward, sums, products);
                 } else {
                     TYPED(add_run_products)(x, x_stride, g, g_stride, n, forward, sums, products);
@@ -251,11 +251,13 @@ static void TYPED(batch_norm_forward)(const batch_norm_args *a, ptrdiff_t begin,
 {
     ptrdiff_t x_stride = a->x.inner_stride, y_stride = a->y.inner_stride;
     for (ptrdiff_t c = begin; c < end; c++) {
-        if (x_stride == 1 && y_stride == 1)
-            TYPED(normalize_channel)(a, c, TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, 1)), 1, 1);
-        else
-            TYPED(normalize_channel)(a, c, TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, x_stride)),
-                                     x_stride, y_stride);
+        if (x_stride == 1 && y_stride == 1) {
+            TYPE(affine) affine = TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, 1));
+            TYPED(normalize_channel)(a, c, affine, 1, 1);
+        } else {
+            TYPE(affine) affine = TYPED(finish_moments)(a, c, TYPED(channel_moments)(a, c, x_stride));
+            TYPED(normalize_channel)(a, c, affine, x_stride, y_stride);
+        }
     }
 }
 

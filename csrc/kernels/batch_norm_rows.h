@@ -126,9 +126,10 @@ static void TYPED(batch_norm_merge_moments)(const batch_norm_args *a, ptrdiff_t 
             squares[c] = m.squares;
         }
     }
-    for (ptrdiff_t c = begin; c < end; c++)
-        TYPED(store_affine)(
-            a, c, TYPED(finish_moments)(a, c, (TYPE(moments)){count, rows ? mean[c] : 0, rows ? squares[c] : 0}));
+    for (ptrdiff_t c = begin; c < end; c++) {
+        TYPE(moments) total = {count, rows ? mean[c] : 0, rows ? squares[c] : 0};
+        TYPED(store_affine)(a, c, TYPED(finish_moments)(a, c, total));
+    }
 }
 
 /* By channels: coefficients from the running statistics. */
@@ -179,9 +180,10 @@ static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t
 {
     bool around = TYPED(use_nontemporal)(a, a->x, a->y) && TYPED(is_dense)(a, a->y);
     if (!around && !a->relu && !a->mask) {
-        for (ptrdiff_t r = begin; r < end; r++)
-            TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r), (real *)TYPED(row)(a->y, a->inner, r), 0,
-                                 a->channels);
+        for (ptrdiff_t r = begin; r < end; r++) {
+            real *y = (real *)TYPED(row)(a->y, a->inner, r);
+            TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r), y, 0, a->channels);
+        }
         return;
     }
     for (ptrdiff_t r = begin, rows; r < end; r += rows) {
@@ -210,8 +212,8 @@ INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, i
         x[k] = TYPED(row)(a->x, a->inner, first + k * apart) + channel;
         g[k] = TYPED(row)(a->grad_y, a->inner, first + k * apart) + channel;
         if (a->mask) {
-            TYPED(relu_dropout_tile_backward)(a, g[k], (first + k * apart) * a->channels + channel, channels,
-                                              passed[k]);
+            ptrdiff_t index = (first + k * apart) * a->channels + channel;
+            TYPED(relu_dropout_tile_backward)(a, g[k], index, channels, passed[k]);
             g[k] = passed[k];
         }
     }
@@ -305,20 +307,21 @@ static void TYPED(batch_norm_grad_rows)(const batch_norm_args *a, ptrdiff_t begi
 {
     bool around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && TYPED(is_dense)(a, a->grad_x);
     if (!around && !a->mask) {
-        for (ptrdiff_t r = begin; r < end; r++)
-            TYPED(gradient_row)(a, TYPED(row)(a->x, a->inner, r), TYPED(row)(a->grad_y, a->inner, r),
-                                (real *)TYPED(row)(a->grad_x, a->inner, r), 0, a->channels);
+        for (ptrdiff_t r = begin; r < end; r++) {
+            const real *x = TYPED(row)(a->x, a->inner, r), *g = TYPED(row)(a->grad_y, a->inner, r);
+            TYPED(gradient_row)(a, x, g, (real *)TYPED(row)(a->grad_x, a->inner, r), 0, a->channels);
+        }
         return;
     }
     for (ptrdiff_t r = begin, rows; r < end; r += rows) {
         rows = TYPED(rows_in_tile)(a, r, end);
         for (ptrdiff_t c = 0, n; c < a->channels; c += n) {
             real tile[TYPED(TILE)], passed[TYPED(TILE)], *y = (real *)TYPED(row)(a->grad_x, a->inner, r) + c;
+            const real *grad_y = TYPED(row)(a->grad_y, a->inner, r) + c;
             real *target = around ? tile : y;
             n = TYPED(channels_in_tile)(a, c);
             if (a->mask)
-                TYPED(relu_dropout_tile_backward)(a, TYPED(row)(a->grad_y, a->inner, r) + c, r * a->channels + c,
-                                                  rows * n, passed);
+                TYPED(relu_dropout_tile_backward)(a, grad_y, r * a->channels + c, rows * n, passed);
             for (ptrdiff_t k = 0; k < rows; k++) {
                 const real *g = a->mask ? passed + k * n : TYPED(row)(a->grad_y, a->inner, r + k) + c;
                 TYPED(gradient_row)(a, TYPED(row)(a->x, a->inner, r + k) + c, g, target + k * n, c, n);

@@ -50,7 +50,8 @@ static void print(const kernels *k, const char *name, int type, uint64_t hash)
 /* With `more`, all that a step can do beside its own formula. */
 static void optimizers(const kernels *k, int type, bool more)
 {
-    task *const tasks[] = {k->sgd_step.of[type], k->rmsprop_step.of[type], k->adam_step.of[type], k->adagrad_step.of[type]};
+    task *const tasks[] = {k->sgd_step.of[type], k->rmsprop_step.of[type], k->adam_step.of[type],
+                           k->adagrad_step.of[type]};
     const char *names[][2] = {{"sgd_step", "sgd_step_regularized"},
                               {"rmsprop_step", "rmsprop_step_regularized"},
                               {"adam_step", "adam_step_regularized"},
@@ -194,12 +195,14 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
                 (which ? k->batch_norm_row_sums : k->batch_norm_row_moments).of[type](&a, 0, blocks);
             (which == 0   ? k->batch_norm_merge_moments
              : which == 1 ? k->batch_norm_prepare_inference
-                          : k->batch_norm_merge_sums).of[type](&a, 0, CHANNELS);
+                          : k->batch_norm_merge_sums)
+                .of[type](&a, 0, CHANNELS);
             (which == 2 ? k->batch_norm_grad_rows : k->batch_norm_normalize_rows).of[type](&a, 0, lines);
         } else
             (which == 0   ? k->batch_norm_forward
              : which == 1 ? k->batch_norm_inference
-                          : k->batch_norm_backward).of[type](&a, 0, CHANNELS);
+                          : k->batch_norm_backward)
+                .of[type](&a, 0, CHANNELS);
         if (more)
             add(&hash, mask, sizeof mask);
         add(&hash, y, (size_t)n * width(type));
