@@ -3,7 +3,7 @@
     python benchmarks/compare_commits.py main HEAD                  # two revisions of the repository of this folder
     python benchmarks/compare_commits.py main . --cases 'adam*'     # a revision and a checkout as it is
     python benchmarks/compare_commits.py main --control             # main against itself: how noise looks
-    git bisect run python /tmp/compare_commits.py GOOD HEAD --keep /tmp/environments --cases adam_16Ki
+    git bisect run python ../compare_commits.py GOOD HEAD --keep ../environments --cases adam_16Ki
 
 The last takes a copy from outside the repository, since bisecting replaces this file. The exit code is 1 if a case is
 slower beyond noise, 125 if a commit cannot be built or no case timed, 130 after Ctrl-C, else 0.
