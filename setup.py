@@ -38,7 +38,7 @@ ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})
 EXTRA = shlex.split(os.environ.get("NUMFUSE_CFLAGS", ""))
 CFLAGS = [
     "-O3", "-g0", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
-    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *EXTRA,
+    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Werror=implicit-function-declaration", *EXTRA,
 ]  # fmt: skip
 LDFLAGS = ["-pthread", *(EXTRA or (["-Wl,-s"] if sys.platform == "linux" else []))]
 HEADERS = sorted(path.as_posix() for path in Path("csrc").rglob("*.h"))

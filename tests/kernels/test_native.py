@@ -137,6 +137,11 @@ def test_a_second_thread_is_started_where_there_is_work_for_it(case):
     assert done.stdout.split() == ["0", "1"], done.stderr
 
 
+def test_the_threshold_of_an_unknown_kernel_is_refused():
+    with pytest.raises(ValueError, match="^kernel must be the name of a kernel, .* was 'nosuch'"):
+        native.thread_threshold("nosuch")
+
+
 FORK = """
 import os, sys, warnings
 import numpy as np

@@ -1,4 +1,4 @@
-# Activations: functions of every element alone, by elements, or by blocks of rows where the gradient of a bias is summed.
+# Activations: functions of every element alone, by elements; by blocks of rows where the gradient of a bias is summed.
 
 cdef extern from "kernels.h" nogil:
     int SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH

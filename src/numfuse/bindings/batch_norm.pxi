@@ -191,8 +191,8 @@ cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum,
         d.size, d.mask = cnp.PyArray_SIZE(<cnp.ndarray>x), <uint32_t *>cnp.PyArray_DATA(mask)
         a.mask = d.mask
         run_by_elements(active_kernels.dropout_mask, False, d, d.size, draw_cost(d.p))
-    layout.run(active_kernels.batch_norm_forward, active_kernels.batch_norm_row_moments, active_kernels.batch_norm_merge_moments,
-               active_kernels.batch_norm_normalize_rows)
+    layout.run(active_kernels.batch_norm_forward, active_kernels.batch_norm_row_moments,
+               active_kernels.batch_norm_merge_moments, active_kernels.batch_norm_normalize_rows)
     return y, mean, rstd, mask
 
 
@@ -225,7 +225,8 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out, None, 0)
 
 
-cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask, double p):
+cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask,
+                          double p):
     """The gradient through ReLU and dropout, if there is a mask, and batch normalisation."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
@@ -254,6 +255,6 @@ cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias,
     check_apart(("out", "grad_weight", "grad_bias", "grad_y", "x", "weight", "mean", "rstd", "mask"),
                 (out, grad_weight, grad_bias, grad_y, x, weight, mean, rstd, mask), 3, in_place=grad_y)
     layout.fill(channels, ("x", "grad_y", "out"), (x, grad_y, grad_x))
-    layout.run(active_kernels.batch_norm_backward, active_kernels.batch_norm_row_sums, active_kernels.batch_norm_merge_sums,
-               active_kernels.batch_norm_grad_rows)
+    layout.run(active_kernels.batch_norm_backward, active_kernels.batch_norm_row_sums,
+               active_kernels.batch_norm_merge_sums, active_kernels.batch_norm_grad_rows)
     return grad_x

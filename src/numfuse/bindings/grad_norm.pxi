@@ -16,6 +16,7 @@ def grad_norm(grads):
     cdef Py_ssize_t i, n = len(arrays), count = 0
     cdef ptrdiff_t blocks = 0, elements = 0
     cdef int kind = cnp.NPY_NOTYPE
+    cdef bint is_double
     cdef double norm = 0
     cdef grad_norm_args a
     cdef void *memory
@@ -44,11 +45,12 @@ def grad_norm(grads):
             count += 1
     a.blocks.count, a.blocks.offsets, a.blocks.steps = count, offsets, NULL
     a.sizes, a.norm = sizes, &norm
+    is_double = kind == cnp.NPY_DOUBLE
     if elements >= GIL_THRESHOLD:
         with nogil:
-            run(active_kernels.grad_norm_squares, kind == cnp.NPY_DOUBLE, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+            run(active_kernels.grad_norm_squares, is_double, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
     else:
-        run(active_kernels.grad_norm_squares, kind == cnp.NPY_DOUBLE, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
-    active_kernels.grad_norm_merge.of[kind == cnp.NPY_DOUBLE](&a, 0, blocks)
+        run(active_kernels.grad_norm_squares, is_double, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+    active_kernels.grad_norm_merge.of[is_double](&a, 0, blocks)
     free(memory)
     return norm
