@@ -85,7 +85,7 @@ BINDINGS = Path("src/numfuse/bindings")
 
 
 def write_bindings():
-    """Write what Cython repeats of csrc/kernel_list.h: the table of kernels, and the bindings of all operations."""
+    """Make bindings/kernel_list.pxi and bindings/operations.pxi from csrc/kernel_list.h."""
     entries = ENTRY.findall(Path("csrc/kernel_list.h").read_text())
     kernels = {name: (operation, int(cost)) for name, operation, cost in entries if operation}
     operations = tuple(dict.fromkeys(operation or name for name, operation, _ in entries))
@@ -93,7 +93,7 @@ def write_bindings():
         if not (BINDINGS / f"{operation}.pxi").is_file():
             sys.exit(f"numfuse: {BINDINGS}/{operation}.pxi is missing: csrc/kernel_list.h names the operation {operation}")
     write(
-        BINDINGS / "kernel_list.pxi", 'cdef extern from "kernels.h" nogil:', "    ctypedef struct kernels:",
+        BINDINGS / "kernel_list.pxi", 'cdef extern from "kernels.h" nogil:', "    ctypedef struct kernel_table:",
         "        const char *isa", *(f"        kernel {name}" for name in kernels),
     )  # fmt: skip
     write(
@@ -103,7 +103,7 @@ def write_bindings():
 
 
 def write(path, *lines):
-    """Write a file that is not there yet as it is to be."""
+    """Write a file if its text has changed: a newer one would be compiled again."""
     text = "\n".join(["# Made by setup.py from csrc/kernel_list.h.", *lines, ""])
     if not path.is_file() or path.read_text() != text:
         path.write_text(text)

@@ -1,16 +1,15 @@
-/* Which tables of kernels were compiled, and which of them this CPU can run: all that depends on the
- * kind of CPU. */
+/* Which tables of kernels were compiled, and which of them this CPU can run. */
 #include "kernels.h"
 
 #if defined(__x86_64__)
-extern const kernels kernels_baseline, kernels_avx2, kernels_avx512;
+extern const kernel_table kernels_baseline, kernels_avx2, kernels_avx512;
 #elif defined(__aarch64__)
-extern const kernels kernels_neon;
+extern const kernel_table kernels_neon;
 #else
-extern const kernels kernels_baseline;
+extern const kernel_table kernels_baseline;
 #endif
 
-int list_kernels(const kernels *tables[MAX_ISAS], bool runs[MAX_ISAS])
+int list_kernels(const kernel_table *tables[MAX_ISAS], bool runs[MAX_ISAS])
 {
     int n = 0;
 #if defined(__x86_64__)

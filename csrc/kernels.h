@@ -21,13 +21,13 @@ typedef struct {
     ptrdiff_t count;
     const ptrdiff_t *offsets; /* (count + 1) */
     const int64_t *steps;     /* (count): of this step, so at least 1 */
-} tensors;
+} tensor_list;
 
-/* What every step has. One that is more than its formula goes by blocks of so many elements. */
+/* The arguments that all optimizer steps share. With regularisation a step works in blocks of this many elements. */
 enum { REGULARIZE_BLOCK = 256 };
 
 typedef struct {
-    tensors tensors;
+    tensor_list tensors;
     void **params, **grads, **ema_params;
     double lr, weight_decay, l1, max_grad_value, ema_decay, grad_scale;
     bool decoupled, proximal, maximize;
@@ -60,7 +60,7 @@ typedef struct {
 } adagrad_args;
 
 typedef struct {
-    tensors rows;             /* offsets count rows; no steps */
+    tensor_list rows;         /* offsets count rows; no steps */
     const ptrdiff_t *lengths; /* (count): elements in a row */
     const bool *limited;      /* (count): or left as they are */
     void **params, **ema_params;
@@ -70,7 +70,7 @@ typedef struct {
 enum { GRAD_NORM_BLOCK = 4096 };
 
 typedef struct {
-    tensors blocks;         /* offsets count blocks; no steps */
+    tensor_list blocks;     /* offsets count blocks; no steps */
     const ptrdiff_t *sizes; /* (count): elements */
     void **grads;
     double *squares, *norm; /* (blocks); one */
@@ -99,7 +99,7 @@ typedef struct {
     /* What follows, of arrays in C order: y = dropout(max(y, 0)). */
     bool relu;
     double p;
-    uint32_t *mask; /* (ceil(size / 32)): what dropout keeps, then what max(y, 0) lets pass, too; or NULL */
+    uint32_t *mask; /* (ceil(size / 32)): in: what dropout keeps; out: that, where y > 0; or NULL */
 } batch_norm_args;
 
 typedef struct {
@@ -119,7 +119,7 @@ typedef struct {
     bool channels_last; /* x is (samples, inner, channels), else (samples, channels, inner) */
 } channel_dropout_args;
 
-/* Sums over rows are taken of blocks of so many rows of period. */
+/* Sums over rows are taken in blocks of BIAS_BLOCK_ROWS rows, each of `period` elements. */
 enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_PERIOD = 256 };
 
 typedef struct {
@@ -137,7 +137,7 @@ typedef struct {
     double *partial;  /* (blocks, period) */
 } bias_relu_dropout_args;
 
-/* Elements in a block of a loss, which is one row where that is longer, and the most rows in one. */
+/* A block of a loss has at most LOSS_BLOCK elements, or one row if that is longer, and at most LOSS_BLOCK_ROWS rows. */
 enum { LOSS_BLOCK = 2048, LOSS_BLOCK_ROWS = 256 };
 
 typedef struct {
@@ -147,8 +147,8 @@ typedef struct {
     void *grad;                      /* (rows, classes) */
     double *partial;                 /* (blocks), and at least 1 */
     double divisor;                  /* for the mean: what all rows weigh together; for the sum: 1 */
-    const void *weight;              /* (weights), of the classes, the last axis of element-wise losses; or NULL */
-    ptrdiff_t weights;
+    const void *weight;              /* (weight_count), of the classes, the last axis of element-wise losses; or NULL */
+    ptrdiff_t weight_count;
     double weight_sum;         /* of the classes, each 1 if weight is NULL */
     const void *sample_weight; /* (rows / sample_size), or NULL */
     ptrdiff_t sample_size;     /* rows that have one weight together; 1 with labels */
@@ -200,13 +200,13 @@ typedef struct {
 #define KERNEL(name, operation, arguments, cost) kernel name;
 #define OPERATION(name)
 #include "kernel_list.h"
-} kernels;
+} kernel_table;
 
 enum { MAX_ISAS = 4 };
 
 /* Fills in the tables that were compiled, best first, and whether this CPU can run each; returns their
  * number. The last one always runs. */
-int list_kernels(const kernels *tables[MAX_ISAS], bool runs[MAX_ISAS]);
+int list_kernels(const kernel_table *tables[MAX_ISAS], bool runs[MAX_ISAS]);
 
 /* Tells the CPU that this thread is spinning. */
 void cpu_relax(void);

@@ -1,6 +1,7 @@
 /* Compiles every kernel for float, then for double, for the instruction set that the including file
- * names by ISA, and fills the table `kernels_<ISA>`. All functions are static: those of different
- * instruction sets must not be mistaken for one another by the linker. */
+ * names by ISA, and fills the table `kernels_<ISA>`. All functions are static, so that the linker cannot
+ * take one for that of another instruction set. A file of kernels/ is included once for each type: what does
+ * not depend on the type stands inside its include guard. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -56,7 +57,7 @@
 #define BITS uint64_t
 #include "kernels/all.h"
 
-/* Kernels take their own argument struct; the table's tasks take any. */
+/* A kernel takes its own argument struct; a task of the table takes any, and passes it on. */
 #define TASK(task_name, kernel_name, arguments)                             \
     static void task_name(const void *args, ptrdiff_t begin, ptrdiff_t end) \
     {                                                                       \
@@ -69,7 +70,7 @@
 #define OPERATION(name)
 #include "kernel_list.h"
 
-const kernels PASTE(kernels, ISA) = {
+const kernel_table PASTE(kernels, ISA) = {
     .isa = TEXT(ISA),
 #define TYPED_KERNEL(name, operation, arguments, cost) .name = {{name##_float_task, name##_double_task}, cost},
 #define KERNEL(name, operation, arguments, cost) .name = {{name##_task, name##_task}, cost},

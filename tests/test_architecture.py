@@ -1,13 +1,16 @@
 """The house keeps its order: an operation is found by its name in every folder, and rooms know only who is below."""
 
 import ast
+import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from numfuse import native, nn, optim, reference
+from numfuse.nn.loss import Loss
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/numfuse"
@@ -67,6 +70,13 @@ def test_a_file_is_of_an_operation_in_the_list(pattern):
     assert not strangers, f"csrc/kernel_list.h does not name {strangers}, which have files {pattern}"
 
 
+def test_a_kernel_is_named_after_its_operation():
+    entries = re.findall(r"^(?:TYPED_)?KERNEL\((\w+), (\w+),", (ROOT / "csrc/kernel_list.h").read_text(), re.MULTILINE)
+    assert entries
+    for name, operation in entries:
+        assert f"{name}_".startswith(f"{operation}_"), f"csrc/kernel_list.h: {name} must begin with {operation}"
+
+
 def test_every_kernel_file_is_included():
     included = (ROOT / "csrc/kernels/all.h").read_text() + (ROOT / "csrc/template.h").read_text()
     included += "".join(path.read_text() for path in (ROOT / "csrc/kernels").glob("*.h"))
@@ -107,28 +117,36 @@ def test_the_stub_has_every_function_with_its_arguments():
         assert list(inspect.signature(getattr(native, name)).parameters) == arguments, f"native.pyi: {name}"
 
 
-def classes(room):
+def classes(room, is_public):
     """The classes that the files of a room define for users: {name: file}."""
     found = {}
-    for path in (PACKAGE / room).rglob("*.py"):
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        module = importlib.import_module(".".join(["numfuse", *path.relative_to(PACKAGE).with_suffix("").parts]))
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef) and is_public(getattr(module, node.name)):
                 found[node.name] = path
     return found
 
 
-def test_optim_exports_every_optimizer():
-    for name, path in classes("optim").items():
-        if path.stem in OPERATIONS:
-            assert name in optim.__all__, f"src/numfuse/optim/__init__.py does not export {name} of {path.name}"
+@pytest.mark.parametrize("room, is_public", [
+    (nn, lambda cls: issubclass(cls, nn.Module) and cls._leaf),
+    (nn, lambda cls: issubclass(cls, Loss) and cls.kernel_names),
+    (optim, lambda cls: issubclass(cls, optim.Optimizer) and hasattr(cls, "kernel_name")),
+], ids=["layers", "losses", "optimizers"])
+def test_a_room_exports_its_classes(room, is_public):
+    name = room.__name__.removeprefix("numfuse.")
+    found = classes(name, is_public)
+    assert found
+    for class_name, path in found.items():
+        assert class_name in room.__all__, f"src/numfuse/{name}/__init__.py does not export {class_name} of {path.name}"
 
 
 @pytest.mark.parametrize("room", [nn, optim], ids=["nn", "optim"])
 def test_readme_names_every_class(room):
     text = (ROOT / "README.md").read_text()
     shortened = {f"{name}{n}d" for name in ("BatchNorm", "Dropout") for n in (2, 3)}  # BatchNorm1d/2d/3d
-    classes_ = {name for name in room.__all__ if inspect.isclass(getattr(room, name))} - shortened - {"Module", "Optimizer"}
-    missing = {name for name in classes_ if name not in text}
+    names = {name for name in room.__all__ if inspect.isclass(getattr(room, name))}
+    missing = {name for name in names - shortened - {"Module", "Optimizer"} if name not in text}
     assert not missing, f"README.md does not name {missing}"
 
 

@@ -23,7 +23,7 @@ INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real 
 
 static void TYPED(adagrad_step)(const adagrad_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const tensors *t = &a->step.tensors;
+    const tensor_list *t = &a->step.tensors;
     real buffer[REGULARIZE_BLOCK];
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         double lr = a->step.lr / (1 + (double)(t->steps[i] - 1) * a->lr_decay);

@@ -71,7 +71,7 @@ INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *re
 
 static void TYPED(adam_step)(const adam_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const tensors *t = &a->step.tensors;
+    const tensor_list *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
     TYPE(adam_scalars) s = {
         .gain = TYPED(make_scale)(1 - a->beta1),

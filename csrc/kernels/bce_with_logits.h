@@ -20,7 +20,7 @@ INLINE double TYPED(bce_term)(real x, real t, real p, real *slope)
 }
 
 /* By blocks: partial[block] = how many of its targets are not from 0 to 1, NaN aside. */
-static void TYPED(count_outside)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(bce_with_logits_count_outside)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
     for (ptrdiff_t block = begin; block < end; block++) {
         const real *t = a->target;

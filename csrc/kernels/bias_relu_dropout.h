@@ -73,14 +73,14 @@ static void TYPED(bias_relu_dropout_forward)(const bias_relu_dropout_args *a, pt
     bool around_cache = a->x != a->y && (size_t)a->size * sizeof(real) >= NONTEMPORAL_RESULT;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t n = end - first < DROPOUT_GROUP ? end - first : DROPOUT_GROUP;
-        real *y = (real *)a->y, block[DROPOUT_WAITING];
+        real *y = (real *)a->y, block[DROPOUT_TILE];
         uint32_t mask[DROPOUT_WORDS];
         if (a->p > 0)
             draw_mask(mask, first, first + n, 1 - a->p, a->seed, a->offset);
         else
             memset(mask, 0xFF, sizeof mask);
-        for (ptrdiff_t i = 0; i < n; i += DROPOUT_WAITING) {
-            ptrdiff_t length = n - i < DROPOUT_WAITING ? n - i : DROPOUT_WAITING;
+        for (ptrdiff_t i = 0; i < n; i += DROPOUT_TILE) {
+            ptrdiff_t length = n - i < DROPOUT_TILE ? n - i : DROPOUT_TILE;
             TYPED(forward_any)(a, around_cache ? block : y + first + i, mask + i / 32, first + i, length);
             if (around_cache)
                 copy_nontemporal(y + first + i, block, (size_t)length * sizeof *y);

@@ -1,6 +1,7 @@
-/* dropout_forward, dropout_backward: dropout (Srivastava et al. 2014).
+/* dropout_forward, dropout_backward, and dropout_mask alone: dropout (Srivastava et al. 2014).
  *
- *   y = x / (1 - p) where the mask's bit is 1, else 0          if inverted, else x instead of x / (1 - p)
+ *   y = x / (1 - p) where the mask's bit is 1, else 0          (inverted)
+ *   y = x           where the mask's bit is 1, else 0          (not inverted)
  *
  * x (n) in, y (n) out, mask (ceil(n / 32)) words, one bit an element. Forward draws the mask as
  * reference/dropout.py defines it: bits of 1 - p are compared with random bits, the most significant
@@ -13,7 +14,7 @@
 enum { DROPOUT_BLOCKS = 128, DROPOUT_GROUP = 128 * DROPOUT_BLOCKS, DROPOUT_WORDS = DROPOUT_GROUP / 32 };
 
 /* Elements that wait in the first cache on their way around the others: few, so that reading and writing alternate. */
-enum { DROPOUT_WAITING = 128 };
+enum { DROPOUT_TILE = 128 };
 
 /* So many digits are compared in every block: after fewer, nearly all have a bit that is not decided. */
 enum { DROPOUT_DENSE_PLANES = 8 };
@@ -181,9 +182,9 @@ INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdi
         TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
         return;
     }
-    real block[DROPOUT_WAITING];
-    for (ptrdiff_t i = begin; i < end; i += DROPOUT_WAITING, mask += DROPOUT_WAITING / 32) {
-        ptrdiff_t n = end - i < DROPOUT_WAITING ? end - i : DROPOUT_WAITING;
+    real block[DROPOUT_TILE];
+    for (ptrdiff_t i = begin; i < end; i += DROPOUT_TILE, mask += DROPOUT_TILE / 32) {
+        ptrdiff_t n = end - i < DROPOUT_TILE ? end - i : DROPOUT_TILE;
         TYPED(apply_words)(x + i, block, mask, n, scale);
         copy_nontemporal(y + i, block, (size_t)n * sizeof(real));
     }

@@ -31,7 +31,7 @@ INLINE const real *TYPED(element_weights)(const loss_args *a, ptrdiff_t first, p
 INLINE const real *TYPED(class_weights)(const loss_args *a, ptrdiff_t first, ptrdiff_t n, real *restrict scratch)
 {
     const real *of_class = a->weight;
-    ptrdiff_t classes = a->weights, c = first % classes, done = n < classes ? n : classes;
+    ptrdiff_t classes = a->weight_count, c = first % classes, done = n < classes ? n : classes;
     ptrdiff_t start = classes - c < done ? classes - c : done;
     memcpy(scratch, of_class + c, (size_t)start * sizeof *scratch);
     memcpy(scratch + start, of_class, (size_t)(done - start) * sizeof *scratch);
@@ -43,7 +43,7 @@ INLINE const real *TYPED(class_weights)(const loss_args *a, ptrdiff_t first, ptr
 }
 
 /* By blocks of rows: partial[block] = the sum of their weights, NaN if one is below 0 or NaN. */
-static void TYPED(sum_weights)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
+static void TYPED(loss_sum_weights)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
     real weight[LOSS_BLOCK_ROWS];
     for (ptrdiff_t block = begin; block < end; block++) {

@@ -57,7 +57,7 @@ INLINE void TYPED(rmsprop_block)(real *restrict p, const real *restrict g, real 
 
 static void TYPED(rmsprop_step)(const rmsprop_args *o, ptrdiff_t begin, ptrdiff_t end)
 {
-    const tensors *t = &o->step.tensors;
+    const tensor_list *t = &o->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr), rest = TYPED(rest_of)(r);
     TYPE(rmsprop_scalars) k = {
         .square_gain = TYPED(make_square_scale)(1 - o->alpha),

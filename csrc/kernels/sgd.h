@@ -34,7 +34,7 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
 
 static void TYPED(sgd_step)(const sgd_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const tensors *t = &a->step.tensors;
+    const tensor_list *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
     TYPE(sgd_scalars) s = {
         .gain = TYPED(make_scale)(1 - (a->running_average ? a->momentum : a->dampening)),

@@ -8,7 +8,7 @@ typedef struct {
 } tensor_part;
 
 /* The tensor that holds one element of the job. */
-static ptrdiff_t find_tensor(const tensors *t, ptrdiff_t element)
+static ptrdiff_t find_tensor(const tensor_list *t, ptrdiff_t element)
 {
     ptrdiff_t low = 0, high = t->count;
     while (high - low > 1) {
@@ -21,7 +21,7 @@ static ptrdiff_t find_tensor(const tensors *t, ptrdiff_t element)
     return low;
 }
 
-INLINE tensor_part part_of_tensor(const tensors *t, ptrdiff_t index, ptrdiff_t begin, ptrdiff_t end)
+INLINE tensor_part part_of_tensor(const tensor_list *t, ptrdiff_t index, ptrdiff_t begin, ptrdiff_t end)
 {
     ptrdiff_t first = begin > t->offsets[index] ? begin : t->offsets[index];
     ptrdiff_t last = end < t->offsets[index + 1] ? end : t->offsets[index + 1];

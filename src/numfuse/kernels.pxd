@@ -1,5 +1,5 @@
-"""What csrc/ declares for more than one operation. The table of kernels is in bindings/kernel_list.pxi, the argument
-struct of an operation in its file in bindings/."""
+"""The declarations of csrc/ that operations share. An argument struct is in its operation's file in bindings/; setup.py
+makes bindings/kernel_list.pxi, the table of kernels, from csrc/kernel_list.h."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -9,12 +9,12 @@ cdef extern from "<stdbool.h>" nogil:
     ctypedef bint c_bool "bool"
 
 cdef extern from "kernels.h" nogil:
-    ctypedef struct tensors:
+    ctypedef struct tensor_list:
         ptrdiff_t count
         const ptrdiff_t *offsets
         const int64_t *steps
     ctypedef struct step_args:
-        tensors tensors
+        tensor_list tensors
         void **params
         void **grads
         void **ema_params
@@ -29,7 +29,7 @@ include "bindings/kernel_list.pxi"
 
 cdef extern from "kernels.h" nogil:
     enum: MAX_ISAS
-    int list_kernels(const kernels **tables, c_bool *runs) noexcept
+    int list_kernels(const kernel_table **tables, c_bool *runs) noexcept
 
 cdef extern from "pool.h" nogil:
     int POOL_MAX_THREADS, POOL_THRESHOLD

@@ -2,8 +2,8 @@
 # cython: freethreading_compatible=True
 """The C kernels. What each one computes is documented at its twin in `numfuse.reference`.
 
-The bindings check, release the GIL and call; there is no arithmetic here. Those of an operation are in its file in
-bindings/, which setup.py includes for every operation of csrc/kernel_list.h.
+The bindings check arguments, release the GIL and call; all numerical work is in csrc/. An operation's bindings are in
+its file in bindings/. bindings/operations.pxi, which setup.py makes from csrc/kernel_list.h, includes them all.
 """
 
 cimport cython

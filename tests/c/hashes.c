@@ -1,5 +1,5 @@
-/* Runs every kernel on every instruction set that this CPU has and prints, for each, the hash of all
- * that it wrote: "isa kernel type hash". Equal bits give equal hashes on any CPU and compiler. */
+/* Runs every kernel but stream, on every instruction set that this CPU has, and prints the hash of all that it wrote:
+ * "isa kernel type hash". Equal bits give equal hashes on any CPU and compiler. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,13 +42,13 @@ static size_t width(int type)
     return type == FLOAT ? sizeof(float) : sizeof(double);
 }
 
-static void print(const kernels *k, const char *name, int type, uint64_t hash)
+static void print(const kernel_table *k, const char *name, int type, uint64_t hash)
 {
     printf("%s %s %s %016llx\n", k->isa, name, type == FLOAT ? "float" : "double", (unsigned long long)hash);
 }
 
 /* With `more`, all that a step can do beside its own formula. */
-static void optimizers(const kernels *k, int type, bool more)
+static void optimizers(const kernel_table *k, int type, bool more)
 {
     task *const tasks[] = {k->sgd_step.of[type], k->rmsprop_step.of[type], k->adam_step.of[type],
                            k->adagrad_step.of[type]};
@@ -99,7 +99,7 @@ static void optimizers(const kernels *k, int type, bool more)
     }
 }
 
-static void max_norm(const kernels *k, int type)
+static void max_norm(const kernel_table *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
     state = 6;
@@ -119,7 +119,7 @@ static void max_norm(const kernels *k, int type)
     print(k, "max_norm", type, hash);
 }
 
-static void grad_norm(const kernels *k, int type)
+static void grad_norm(const kernel_table *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
     state = 4;
@@ -138,7 +138,7 @@ static void grad_norm(const kernels *k, int type)
     print(k, "grad_norm", type, hash);
 }
 
-static void dropout(const kernels *k, int type)
+static void dropout(const kernel_table *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
     uint32_t mask[SIZE / 32 + 1];
@@ -162,7 +162,7 @@ static void dropout(const kernels *k, int type)
 }
 
 /* With `more`, ReLU and dropout follow in one pass. */
-static void batch_norm(const kernels *k, int type, bool rows, bool more)
+static void batch_norm(const kernel_table *k, int type, bool rows, bool more)
 {
     const ptrdiff_t n = OUTER * CHANNELS * INNER;
     uint64_t hash = 14695981039346656037u;
@@ -221,7 +221,7 @@ static void batch_norm(const kernels *k, int type, bool rows, bool more)
     print(k, names[2 * more + rows], type, hash);
 }
 
-static void run_loss(const kernels *k, kernel loss, int type, loss_args *a, uint64_t *hash)
+static void run_loss(const kernel_table *k, kernel loss, int type, loss_args *a, uint64_t *hash)
 {
     ptrdiff_t blocks = (a->rows - 1) / a->block_rows + 1;
     loss.of[type](a, 1, blocks);
@@ -231,7 +231,7 @@ static void run_loss(const kernels *k, kernel loss, int type, loss_args *a, uint
     add(hash, a->grad, (size_t)(a->rows * a->classes) * width(type));
 }
 
-static void losses(const kernels *k, int type, ptrdiff_t classes)
+static void losses(const kernel_table *k, int type, ptrdiff_t classes)
 {
     uint64_t hash = 14695981039346656037u;
     ptrdiff_t rows = SIZE / classes, size = rows * classes;
@@ -253,11 +253,11 @@ static void losses(const kernels *k, int type, ptrdiff_t classes)
         run_loss(k, k->huber, type, &pairs, &hash);
         pairs.weight = weighted ? v : NULL;
         run_loss(k, k->bce_with_logits, type, &pairs, &hash);
-        run_loss(k, k->sum_weights, type, &a, &hash);
+        run_loss(k, k->loss_sum_weights, type, &a, &hash);
         a.label_smoothing = 0;
         a.weight = v;
         a.sample_weight = pairs.sample_weight = w;
-        pairs.weights = classes;
+        pairs.weight_count = classes;
     }
     free(x);
     free(t);
@@ -267,7 +267,7 @@ static void losses(const kernels *k, int type, ptrdiff_t classes)
     print(k, classes == CHANNELS ? "losses_of_short_rows" : "losses_of_long_rows", type, hash);
 }
 
-static void activations(const kernels *k, int type)
+static void activations(const kernel_table *k, int type)
 {
     uint64_t hash = 14695981039346656037u;
     ptrdiff_t period = (BIAS_MIN_PERIOD / CHANNELS + 1) * CHANNELS, size = 2 * SIZE * CHANNELS;
@@ -298,7 +298,51 @@ static void activations(const kernels *k, int type)
     print(k, "activations", type, hash);
 }
 
-static void softmax(const kernels *k, int type, ptrdiff_t channels)
+static void bias_relu_dropout(const kernel_table *k, int type)
+{
+    enum { PART = 16384, WORDS = (SIZE * CHANNELS + 31) / 32 };
+    uint64_t hash = 14695981039346656037u;
+    uint32_t mask[WORDS];
+    ptrdiff_t period = (BIAS_MIN_PERIOD - 1) / CHANNELS * CHANNELS + CHANNELS, size = SIZE * CHANNELS;
+    ptrdiff_t blocks = (size - 1) / (period * BIAS_BLOCK_ROWS) + 1;
+    double partial[(SIZE * CHANNELS / (BIAS_MIN_PERIOD * BIAS_BLOCK_ROWS) + 1) * (BIAS_MIN_PERIOD + CHANNELS)];
+    state = 8;
+    void *x = array(type, size, 0, 0), *y = array(type, size, 0, 0), *g = array(type, size, 0, 0);
+    void *bias = array(type, CHANNELS + 32, 0, 0), *grad_bias = array(type, CHANNELS, 0, 0);
+    bias_relu_dropout_args forward = {size, CHANNELS, x, y, bias, mask, true, 0.3, .seed = 12345, .offset = 7};
+    k->bias_relu_dropout_forward.of[type](&forward, PART, size);
+    k->bias_relu_dropout_forward.of[type](&forward, 0, PART);
+    add(&hash, y, (size_t)size * width(type));
+    add(&hash, mask, sizeof mask);
+    bias_relu_dropout_args backward = {
+        size, CHANNELS, g, x, .mask = mask, .p = 0.3, .grad_bias = grad_bias, .period = period, .partial = partial};
+    k->bias_relu_dropout_backward.of[type](&backward, 1, blocks);
+    k->bias_relu_dropout_backward.of[type](&backward, 0, 1);
+    k->bias_relu_dropout_merge_sums.of[type](&backward, 0, CHANNELS);
+    add(&hash, x, (size_t)size * width(type));
+    add(&hash, grad_bias, CHANNELS * width(type));
+    free(x);
+    free(y);
+    free(g);
+    free(bias);
+    free(grad_bias);
+    print(k, "bias_relu_dropout", type, hash);
+}
+
+static void outside(const kernel_table *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    double partial[SIZE];
+    state = 9;
+    void *t = array(type, SIZE, 0.5, 0), *grad = array(type, SIZE, 0, 0);
+    loss_args a = {SIZE, 1, 70, .target = t, .grad = grad, .partial = partial, .divisor = 1, .sample_size = 1};
+    run_loss(k, k->bce_with_logits_count_outside, type, &a, &hash);
+    free(t);
+    free(grad);
+    print(k, "bce_with_logits_count_outside", type, hash);
+}
+
+static void softmax(const kernel_table *k, int type, ptrdiff_t channels)
 {
     uint64_t hash = 14695981039346656037u;
     ptrdiff_t rows = SIZE / channels, size = rows * channels;
@@ -319,7 +363,7 @@ static void softmax(const kernels *k, int type, ptrdiff_t channels)
 
 int main(void)
 {
-    const kernels *tables[MAX_ISAS];
+    const kernel_table *tables[MAX_ISAS];
     bool runs[MAX_ISAS];
     int count = list_kernels(tables, runs);
     for (int i = 0; i < count; i++)
@@ -334,6 +378,8 @@ int main(void)
             losses(tables[i], type, CHANNELS);
             losses(tables[i], type, 101);
             activations(tables[i], type);
+            bias_relu_dropout(tables[i], type);
+            outside(tables[i], type);
             softmax(tables[i], type, CHANNELS);
             softmax(tables[i], type, 101);
         }

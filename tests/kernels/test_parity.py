@@ -12,21 +12,21 @@ from helpers.parity import (
 )
 from numfuse import native
 
-BATCH_NORMS = [case for case in CASES if case.kernel.startswith("batch_norm")]
 LOSSES = [case for case in CASES if case.group == "losses"]
 ACTIVATIONS = [case for case in CASES if case.group == "activations"]
-ELEMENTWISE = [case for case in CASES if case not in [*BATCH_NORMS, *LOSSES, *ACTIVATIONS]]
+SAME_BITS = [case for case in CASES if case.same_bits]
+OTHERS = [case for case in CASES if case not in [*SAME_BITS, *LOSSES, *ACTIVATIONS]]
 STEPS = [case for case in CASES if case.kernel.endswith("_step")]
 
 
-@each(ELEMENTWISE)
+@each(SAME_BITS)
 @each_dtype
 @pytest.mark.parametrize("size", [*SIZES, ABOVE_THRESHOLD])
-def test_elementwise(case, dtype, size):
+def test_same_bits(case, dtype, size):
     assert_native_is_the_reference(case, case_arguments(case, size, dtype), counts=(1, 2, 3))
 
 
-@each(ELEMENTWISE)
+@each(SAME_BITS)
 @each_dtype
 @pytest.mark.parametrize("size", SIZES)
 def test_rare_numbers_in_misaligned_arrays(case, dtype, size):
@@ -67,17 +67,17 @@ def test_losses_and_activations(case, dtype, size):
             assert_native_is_always_the_same(lambda: outcome(native, case, arguments, offset))
 
 
-@each(BATCH_NORMS)
+@each(OTHERS)
 @each_dtype
 @pytest.mark.parametrize("size", [*SIZES, ABOVE_THRESHOLD])
-def test_batch_norm(case, dtype, size):
+def test_others(case, dtype, size):
     arguments = case_arguments(case, size, dtype)
     for offset in (1,) if size == ABOVE_THRESHOLD else (0, 1):
         assert_native_is_always_the_same(lambda: outcome(native, case, arguments, offset))
 
 
-@each(BATCH_NORMS)
+@each(OTHERS)
 @each_dtype
-def test_batch_norm_of_rare_numbers(case, dtype):
+def test_others_of_rare_numbers(case, dtype):
     arguments = case_arguments(case, 1003, dtype, special=True)
     assert_native_is_always_the_same(lambda: outcome(native, case, arguments))

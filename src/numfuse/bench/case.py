@@ -7,9 +7,9 @@ from typing import Callable
 
 import numpy as np
 
-LADDER = tuple(1 << k for k in range(10, 27, 2))  # 1 Ki to 64 Mi elements
-ONE = (1 << 20,)
-TWO = 1 << 16, 1 << 22
+ALL_SIZES = tuple(1 << k for k in range(10, 27, 2))  # 1 Ki to 64 Mi elements
+ONE_SIZE = (1 << 20,)
+TWO_SIZES = 1 << 16, 1 << 22
 ROWS = (128, 256), (256, 1024), (4096, 1024), (65536, 256), (262144, 64)
 IMAGES = (8, 32, 14, 14), (32, 256, 14, 14), (32, 64, 56, 56), (32, 64, 112, 112)
 PRODUCTS = (128, 256), (1024, 512), (65536, 256)  # results of matrix products
@@ -63,6 +63,11 @@ class Case:
     @property
     def group(self):
         return self.operation.GROUP
+
+    @property
+    def same_bits(self):
+        """Whether the reference has the kernel's bits."""
+        return getattr(self.operation, "SAME_BITS", True)
 
     @property
     def tolerance(self):

@@ -150,10 +150,10 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.batch_norm_forward`."""
     cdef dropout_args nothing
     nothing.p = 0
-    return normalize(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, False, &nothing)[:3]
+    return batch_norm_train(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, False, &nothing)[:3]
 
 
-cdef tuple normalize(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, bint relu, dropout_args *d):
+cdef tuple batch_norm_train(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, bint relu, dropout_args *d):
     """Batch normalisation in training, then ReLU and dropout if asked: (y, mean, rstd, mask or None)."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
@@ -222,10 +222,10 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
 
 def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *, axis, bint training, out=None):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.batch_norm_backward`."""
-    return gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out, None, 0)
+    return batch_norm_gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out, None, 0)
 
 
-cdef cnp.ndarray gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask,
+cdef cnp.ndarray batch_norm_gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask,
                           double p):
     """The gradient through ReLU and dropout, if there is a mask, and batch normalisation."""
     cdef Layout layout = Layout.__new__(Layout)

@@ -4,7 +4,7 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, bint mean,
     cdef cnp.ndarray grad = check_pair(prediction, target, pos_weight, sample_weight, mean, out, &a)
     cdef double divisor = a.divisor
     a.divisor = 1
-    if run_loss(active_kernels.count_outside, &a, cnp.PyArray_TYPE(grad)) > 0:
+    if run_loss(active_kernels.bce_with_logits_count_outside, &a, cnp.PyArray_TYPE(grad)) > 0:
         raise ValueError(f"target must be from 0 to 1, was {target[(target < 0) | (target > 1)][0]}")
     a.divisor = divisor
     return run_loss(active_kernels.bce_with_logits, &a, cnp.PyArray_TYPE(grad)), grad

@@ -3,7 +3,7 @@
 cdef extern from "kernels.h" nogil:
     int GRAD_NORM_BLOCK
     ctypedef struct grad_norm_args:
-        tensors blocks
+        tensor_list blocks
         const ptrdiff_t *sizes
         void **grads
         double *squares

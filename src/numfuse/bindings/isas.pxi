@@ -1,9 +1,9 @@
 # Instruction sets: the tables of kernels, and the one in use.
 
-cdef const kernels *tables[MAX_ISAS]  # all that were compiled, best first
+cdef const kernel_table *tables[MAX_ISAS]  # all that were compiled, best first
 cdef c_bool runs[MAX_ISAS]
 cdef int table_count = list_kernels(tables, runs)
-cdef const kernels *active_kernels
+cdef const kernel_table *active_kernels
 
 
 def isas():

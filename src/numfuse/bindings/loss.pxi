@@ -10,7 +10,7 @@ cdef extern from "kernels.h" nogil:
         double *partial
         double divisor
         const void *weight
-        ptrdiff_t weights
+        ptrdiff_t weight_count
         double weight_sum
         const void *sample_weight
         ptrdiff_t sample_size
@@ -54,7 +54,7 @@ cdef double weigh_rows(const loss_args *a, int kind) except? -1:
     """What the rows weigh together: NaN if a weight is below 0 or NaN, which the product with another may hide."""
     cdef loss_args b = new_loss(a.rows, 1, LOSS_BLOCK_ROWS)
     b.target, b.weight, b.sample_weight = a.target, a.weight, a.sample_weight
-    return run_loss(active_kernels.sum_weights, &b, kind)
+    return run_loss(active_kernels.loss_sum_weights, &b, kind)
 
 
 cdef double checked_weights(object weight, str name, cnp.ndarray prediction, ptrdiff_t count, str thing) except? -1:
@@ -103,8 +103,8 @@ cdef cnp.ndarray check_pair(object prediction, object target, object weight, obj
             raise ValueError("prediction must have rows to be weighted, had shape ()")
     if weight is not None:
         check(weight, cnp.PyArray_TYPE(x), False, "pos_weight")
-        a.weights = 1 if cnp.PyArray_SIZE(<cnp.ndarray>weight) == 1 else cnp.PyArray_DIMS(x)[cnp.PyArray_NDIM(x) - 1]
-        checked_weights(weight, "pos_weight", x, a.weights, "class")
+        a.weight_count = 1 if cnp.PyArray_SIZE(<cnp.ndarray>weight) == 1 else cnp.PyArray_DIMS(x)[cnp.PyArray_NDIM(x) - 1]
+        checked_weights(weight, "pos_weight", x, a.weight_count, "class")
         a.weight = cnp.PyArray_DATA(<cnp.ndarray>weight)
     if sample_weight is not None:
         rows = cnp.PyArray_DIMS(x)[0]

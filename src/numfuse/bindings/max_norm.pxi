@@ -2,7 +2,7 @@
 
 cdef extern from "kernels.h" nogil:
     ctypedef struct max_norm_args:
-        tensors rows
+        tensor_list rows
         const ptrdiff_t *lengths
         const c_bool *limited
         void **params

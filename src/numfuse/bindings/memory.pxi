@@ -1,14 +1,14 @@
-# Recycled memory: arrays over blocks of csrc/buffers.c, which take their block back when the last view is gone.
+# Recycled memory: arrays over the buffers of csrc/buffers.c, to which a buffer goes back when its last view is gone.
 
 cdef enum:
     MAX_NDIM = 32
-    # Results of fewer bytes come from NumPy, as fast and without page faults; a block's padding would count.
+    # Results of fewer bytes come from NumPy, as fast and without page faults; a buffer's padding would count.
     RECYCLED_FROM = 1 << 14
 
 
 @cython.final
 @cython.freelist(64)
-cdef class Block:
+cdef class RecycledBuffer:
     """The base of an array in recycled memory. NumPy asks it as a buffer when it makes the array writable again."""
     cdef void *data
     cdef Py_ssize_t size
@@ -21,15 +21,15 @@ cdef class Block:
 
 
 cdef cnp.ndarray recycled(int ndim, const cnp.npy_intp *shape, const cnp.npy_intp *strides, int kind, Py_ssize_t nbytes):
-    cdef Block block = Block.__new__(Block)
+    cdef RecycledBuffer buffer = RecycledBuffer.__new__(RecycledBuffer)
     cdef cnp.ndarray array
-    block.size = nbytes
-    block.data = buffer_take(<size_t>nbytes)
-    if block.data == NULL:
+    buffer.size = nbytes
+    buffer.data = buffer_take(<size_t>nbytes)
+    if buffer.data == NULL:
         raise MemoryError(f"no memory for an array of {nbytes} bytes")
-    array = cnp.PyArray_New(cnp.ndarray, ndim, <cnp.npy_intp *>shape, kind, <cnp.npy_intp *>strides, block.data, 0,
+    array = cnp.PyArray_New(cnp.ndarray, ndim, <cnp.npy_intp *>shape, kind, <cnp.npy_intp *>strides, buffer.data, 0,
                             cnp.NPY_ARRAY_CARRAY, None)
-    cnp.set_array_base(array, block)
+    cnp.set_array_base(array, buffer)
     return array
 
 

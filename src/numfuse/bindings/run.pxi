@@ -1,9 +1,9 @@
 # Running kernels.
 
 cdef enum:
-    # Below this many elements a kernel takes less time than giving the GIL away and getting it back.
+    # Below this many elements a kernel takes less time than releasing the GIL and acquiring it again.
     GIL_THRESHOLD = 8192
-    # Elements that a thread takes at a time; a multiple of what dropout draws together.
+    # Elements that a thread takes at a time; a multiple of DROPOUT_GROUP in csrc/kernels/dropout.h.
     GRAIN = 16384
 
 
@@ -13,9 +13,11 @@ cdef inline bint is_double(cnp.ndarray array) noexcept:
 
 cdef void run(kernel k, bint is_double, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t elements,
               int64_t extra_cost=0) noexcept nogil:
-    """Run a kernel over [0, size), `grain` at a time; what it costs depends on the number of elements.
+    """Run a kernel over [0, size) in parts of `grain`, on threads if there is enough work.
 
-    extra_cost : what options add to the cost of the kernel
+    size : of the job, in what the kernel counts: elements, rows, blocks or channels
+    elements : that the whole job reads or computes, which its cost is for
+    extra_cost : that options add to the kernel's cost an element
     """
     if size > 0:
         pool_run(k.of[is_double], args, size, grain, elements * (k.cost + extra_cost) << is_double)

@@ -7,7 +7,7 @@ cdef class TensorLists:
     """The tensors of one optimizer step, checked, as C arrays. Those without a gradient are left out."""
     cdef void *memory
     cdef void **arrays[LISTS]
-    cdef tensors tensors
+    cdef tensor_list tensors
     cdef ptrdiff_t size
     cdef int kind
     cdef list lists
@@ -131,12 +131,12 @@ cdef tuple as_tuple(object items, str name):
     raise TypeError(f"{name} must be a list of arrays, was {type(items).__name__}")
 
 
-cdef double scale(object value) except? -1:
+cdef double checked_grad_scale(object value) except? -1:
     """What gradients are multiplied by: infinity will do, NaN will not."""
     return INFINITY if type(value) is float and <double>value == INFINITY else number(value, "grad_scale", 0, INFINITY)
 
 
-cdef double limit(object value, str name) except? -1:
+cdef double checked_limit(object value, str name) except? -1:
     """Above 0; infinity will do."""
     cdef double x = INFINITY if type(value) is float and <double>value == INFINITY else number(value, name, 0, INFINITY)
     if x == 0:
@@ -156,9 +156,9 @@ cdef int take_options(step_args *a, object lr, object weight_decay, bint decoupl
     a.lr = number(lr, "lr", 0, INFINITY)
     a.weight_decay = number(weight_decay, "weight_decay", 0, INFINITY)
     a.l1 = number(l1, "l1", 0, INFINITY)
-    a.max_grad_value = limit(max_grad_value, "max_grad_value")
+    a.max_grad_value = checked_limit(max_grad_value, "max_grad_value")
     a.ema_decay = number(ema_decay, "ema_decay", 0, 1, True)
-    a.grad_scale = scale(grad_scale)
+    a.grad_scale = checked_grad_scale(grad_scale)
     a.decoupled, a.proximal, a.maximize = decoupled, proximal, maximize
 
 

@@ -6,7 +6,7 @@ from .checks import c_dense, channel_axis, check_array, check_gradient
 from .masked import Masked
 
 
-class RandomMask(Masked):
+class DropoutBase(Masked):
     """What dropout by elements and by channels share."""
 
     buffer_names = "seed", "offset"
@@ -44,7 +44,7 @@ class RandomMask(Masked):
         return f"p={self.p}" if self.inverted else f"p={self.p}, inverted=False"
 
 
-class Dropout(RandomMask, leaf=True):
+class Dropout(DropoutBase, leaf=True):
     """Dropout (Srivastava et al. 2014): in training, zero each element with probability p.
 
     ::
@@ -82,14 +82,14 @@ class Dropout(RandomMask, leaf=True):
     array([0.5, 0.5])
     """
 
-    kernel_names = *RandomMask.kernel_names, "dropout_forward"
+    kernel_names = *DropoutBase.kernel_names, "dropout_forward"
 
     def draw(self, x, p, seed, offset):
         """y and the mask."""
         return self.kernels.dropout_forward(x, p=p, seed=seed, offset=offset, inverted=self.inverted)
 
 
-class ChannelDropout(RandomMask):
+class ChannelDropout(DropoutBase):
     """What the three share; they differ in the axes that they take beside N and C."""
 
     kernel_names = "channel_dropout_forward", "channel_dropout_backward"

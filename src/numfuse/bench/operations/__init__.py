@@ -5,12 +5,13 @@ A module holds, in this order:
 GROUP : the table of a report that its cases stand in
 TOLERANCE : of its rivals' results, by dtype; see `case.ROUNDING`
 CASES : a list of `Case`, one for each kernel and set of options that matters
-OPTIMIZERS : {name of a case: the optimizer class, or a partial of it, whose step is the case}; if there is one
-<source>_<kernel> : functions that take the kernel's arguments and do its work by other means, found by that name:
+SAME_BITS : False where results may differ from the reference's in bits, as those of long sums; True if left out
+OPTIMIZERS : {name of a case: function that makes the optimizer whose step is the case}; may be left out
+<source>_<kernel> : other implementations, which take the kernel's arguments and are found by this name:
 
 - `textbook_adam_step`, the formula as a NumPy user writes it from the paper, temporary arrays and all. It returns
   what the kernel does, up to rounding, but draws its dropout masks from NumPy's generator and keeps them as floats.
-  It may take it that no gradient is None, that `maximize` is False, that momentum begins with buffers of 0, and that
+  It may assume that no gradient is None, that `maximize` is False, that momentum begins with buffers of 0, and that
   dropout's p is below 1.
 - `in_place_adam_step`, the same by someone who knows `out=`: no temporary arrays, few passes. It returns the
   function that does the work once, with scratch that is kept from call to call.

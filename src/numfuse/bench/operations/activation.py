@@ -5,15 +5,16 @@ from functools import partial
 
 import numpy as np
 
-from ..case import ROUNDING, TWO, Case, flat, shape_of, single_pass
+from ..case import ROUNDING, TWO_SIZES, Case, flat, shape_of, single_pass
 from ..places import empty_like
 
 GROUP = "activations"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 SQRT_2, SQRT_2PI, GELU_SCALE = math.sqrt(2), math.sqrt(2 * math.pi), math.sqrt(2 / math.pi)
 
 
-def _case(kernel, function, options="", affine=False, sizes=TWO):
+def _case(kernel, function, options="", affine=False, sizes=TWO_SIZES):
     arguments = partial(_arguments, backward=kernel == "activation_backward", function=function, affine=affine)
     return Case(kernel, f"{function} {options}".strip(), arguments, single_pass, sizes)
 
@@ -33,7 +34,7 @@ CASES = [
     _case(kernel, *options)
     for kernel in ("activation_forward", "activation_backward")
     for options in (["sigmoid"], ["tanh"], ["tanh", "bias", True], ["leaky_relu"], ["leaky_relu", "bias", True],
-                    ["elu"], ["silu"], ["gelu", "", False, TWO[:1]], ["gelu", "bias", True, TWO[:1]], ["gelu_tanh"])
+                    ["elu"], ["silu"], ["gelu", "", False, TWO_SIZES[:1]], ["gelu", "bias", True, TWO_SIZES[:1]], ["gelu_tanh"])
 ]
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import LADDER, ROUNDING
+from ..case import ALL_SIZES, ROUNDING
 from ..places import empty_like
 from .step import REGULARIZED, plain, regularize_after, regularize_before, regularizers, step_case
 
@@ -12,7 +12,7 @@ GROUP = "optimizers"
 TOLERANCE = ROUNDING
 
 _case = partial(step_case, "adagrad_step", squares=["sums"], lr_decay=0.1, eps=1e-3)
-CASES = [_case("", ["sums"], sizes=LADDER), _case("regularized", ["sums", "ema_params"], **REGULARIZED)]
+CASES = [_case("", ["sums"], sizes=ALL_SIZES), _case("regularized", ["sums", "ema_params"], **REGULARIZED)]
 
 
 def textbook_adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, **regularization):

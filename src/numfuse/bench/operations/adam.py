@@ -6,7 +6,7 @@ from functools import cache, partial
 import numpy as np
 
 from ... import optim
-from ..case import LADDER, ROUNDING
+from ..case import ALL_SIZES, ROUNDING
 from ..places import empty_like
 from ..rivals import Unsupported
 from .step import ELASTIC_NET, REGULARIZED, plain, regularize_after, regularize_before, regularizers, step_case
@@ -19,10 +19,10 @@ _case = partial(step_case, "adam_step", averages=["exp_avgs"], squares=["exp_avg
                 beta1=0.9, beta2=0.999, eps=1e-3)
 _moments = ["exp_avgs", "exp_avg_sqs"]
 CASES = [
-    _case("", _moments, sizes=LADDER),
-    _case("adamw", _moments, decoupled=True, weight_decay=0.1, sizes=LADDER),
+    _case("", _moments, sizes=ALL_SIZES),
+    _case("adamw", _moments, decoupled=True, weight_decay=0.1, sizes=ALL_SIZES),
     _case("amsgrad", [*_moments, "max_exp_avg_sqs"], weight_decay=0.1),
-    _case("regularized", [*_moments, "ema_params"], sizes=LADDER, **REGULARIZED),
+    _case("regularized", [*_moments, "ema_params"], sizes=ALL_SIZES, **REGULARIZED),
     _case("elastic net", _moments, **ELASTIC_NET),
 ]
 OPTIMIZERS = {

@@ -13,6 +13,7 @@ from .batch_norm_numba import view
 
 GROUP = "batch norm"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 CACHE_LINE = 64  # bytes
 
 

@@ -20,6 +20,7 @@ from .dropout import DRAW, draw_mask, in_place_dropout_forward
 
 GROUP = "fused"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 
 
 def _arguments(size, dtype, rng, *, backward, p):

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import ROUNDING, TWO, Case
+from ..case import ROUNDING, TWO_SIZES, Case
 from ..places import empty_like
 from ..rivals import Unsupported
 from .activation import sigmoid_in_place
@@ -12,6 +12,7 @@ from .loss import element_loss_in_torch, loss_in_jax, pair_arguments, pair_passe
 
 GROUP = "losses"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 
 
 def _passes(arguments):
@@ -21,8 +22,8 @@ def _passes(arguments):
 
 _weights = ["pos_weight", "sample_weight"]
 CASES = [
-    Case("bce_with_logits", "", partial(pair_arguments, absent=_weights), _passes, TWO),
-    Case("bce_with_logits", "weights", partial(pair_arguments, weights=_weights), _passes, TWO),
+    Case("bce_with_logits", "", partial(pair_arguments, absent=_weights), _passes, TWO_SIZES),
+    Case("bce_with_logits", "weights", partial(pair_arguments, weights=_weights), _passes, TWO_SIZES),
 ]
 
 

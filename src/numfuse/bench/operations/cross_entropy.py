@@ -11,6 +11,7 @@ from .loss import loss_in_jax, loss_in_torch
 
 GROUP = "losses"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 
 
 def _arguments(size, dtype, rng, *, weighted=False, label_smoothing=0.0):

@@ -4,7 +4,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from ..case import LADDER, ROUNDING, Case, single_pass, unpacked
+from ..case import ALL_SIZES, ROUNDING, Case, single_pass, unpacked
 from ..rivals import Rival
 
 GROUP = "dropout"
@@ -29,9 +29,9 @@ def draw_mask(count, rng):
 
 
 CASES = [
-    Case("dropout_forward", "p=0.5", partial(_forward_arguments, p=0.5), single_pass, LADDER),
-    Case("dropout_forward", "p=0.2", partial(_forward_arguments, p=0.2), single_pass, LADDER),
-    Case("dropout_backward", "p=0.5", partial(_backward_arguments, p=0.5), single_pass, LADDER),
+    Case("dropout_forward", "p=0.5", partial(_forward_arguments, p=0.5), single_pass, ALL_SIZES),
+    Case("dropout_forward", "p=0.2", partial(_forward_arguments, p=0.2), single_pass, ALL_SIZES),
+    Case("dropout_backward", "p=0.5", partial(_backward_arguments, p=0.5), single_pass, ALL_SIZES),
 ]
 
 

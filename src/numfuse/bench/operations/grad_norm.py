@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from ..case import LADDER, ROUNDING, Case
+from ..case import ALL_SIZES, ROUNDING, Case
 from ..rivals import Rival
 
 GROUP = "optimizers"
@@ -20,7 +20,7 @@ def _passes(arguments):
     return [(arguments["grads"], [], [])]
 
 
-CASES = [Case("grad_norm", "", _arguments, _passes, LADDER)]
+CASES = [Case("grad_norm", "", _arguments, _passes, ALL_SIZES)]
 
 
 def textbook_grad_norm(grads):

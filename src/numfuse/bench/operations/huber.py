@@ -4,15 +4,16 @@ from functools import partial
 
 import numpy as np
 
-from ..case import ROUNDING, TWO, Case
+from ..case import ROUNDING, TWO_SIZES, Case
 from ..places import empty_like
 from .loss import element_loss_in_torch, loss_in_jax, pair_arguments, pair_passes, share_and_weights, weighted
 
 GROUP = "losses"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 CASES = [
-    Case("huber", "", partial(pair_arguments, absent=["sample_weight"], delta=0.5), pair_passes, TWO),
-    Case("huber", "weights", partial(pair_arguments, weights=["sample_weight"], delta=0.5), pair_passes, TWO),
+    Case("huber", "", partial(pair_arguments, absent=["sample_weight"], delta=0.5), pair_passes, TWO_SIZES),
+    Case("huber", "weights", partial(pair_arguments, weights=["sample_weight"], delta=0.5), pair_passes, TWO_SIZES),
 ]
 
 

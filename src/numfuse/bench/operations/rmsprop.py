@@ -5,7 +5,7 @@ from functools import cache, partial
 import numpy as np
 
 from ... import optim
-from ..case import LADDER, ROUNDING
+from ..case import ALL_SIZES, ROUNDING
 from ..places import empty_like
 from ..rivals import Unsupported
 from .step import REGULARIZED, plain, regularize_after, regularize_before, regularizers, step_case
@@ -16,7 +16,7 @@ TOLERANCE = ROUNDING
 _case = partial(step_case, "rmsprop_step", averages=["grad_avgs", "momentum_buffers"], squares=["square_avgs"],
                 alpha=0.99, eps=1e-3)
 CASES = [
-    _case("", ["square_avgs"], momentum=0.0, nesterov=False, sizes=LADDER),
+    _case("", ["square_avgs"], momentum=0.0, nesterov=False, sizes=ALL_SIZES),
     _case("centered momentum", ["square_avgs", "grad_avgs", "momentum_buffers"], momentum=0.9, nesterov=False),
     _case("regularized", ["square_avgs", "momentum_buffers", "ema_params"], momentum=0.9, nesterov=True,
           **REGULARIZED),

@@ -5,7 +5,7 @@ from functools import cache, partial
 import numpy as np
 
 from ... import optim
-from ..case import LADDER, ROUNDING
+from ..case import ALL_SIZES, ROUNDING
 from ..places import empty_like
 from ..rivals import Unsupported
 from .step import REGULARIZED, plain, regularize_after, regularize_before, regularizers, step_case
@@ -16,7 +16,7 @@ TOLERANCE = ROUNDING
 _case = partial(step_case, "sgd_step", averages=["momentum_buffers"], running_average=False)
 CASES = [
     _case("", [], momentum=0.0, dampening=0.0, nesterov=False),
-    _case("momentum", ["momentum_buffers"], momentum=0.9, dampening=0.9, nesterov=False, sizes=LADDER),
+    _case("momentum", ["momentum_buffers"], momentum=0.9, dampening=0.9, nesterov=False, sizes=ALL_SIZES),
     _case("nesterov decay", ["momentum_buffers"], momentum=0.9, dampening=0.0, nesterov=True,
           weight_decay=0.1, grad_scale=0.3),
     _case("regularized", ["momentum_buffers", "ema_params"], momentum=0.9, dampening=0.0, nesterov=True,

@@ -7,6 +7,7 @@ from ..case import LOGITS, ROUNDING, Case, shape_of, single_pass, ten_classes
 
 GROUP = "activations"
 TOLERANCE = ROUNDING
+SAME_BITS = False
 
 
 def _forward_arguments(size, dtype, rng):

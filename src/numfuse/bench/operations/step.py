@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import ONE, Case, state_names
+from ..case import ONE_SIZE, Case, state_names
 from ..places import empty_like
 from ..rivals import Unsupported
 
@@ -17,7 +17,7 @@ REGULARIZED = {"max_grad_value": 1.5, "weight_decay": 0.1, "decoupled": True, "l
 ELASTIC_NET = {"max_grad_value": 1.5, "weight_decay": 0.1, "l1": 0.1}
 
 
-def step_case(kernel, options, state, *, averages=(), squares=(), sizes=ONE, **hyper):
+def step_case(kernel, options, state, *, averages=(), squares=(), sizes=ONE_SIZE, **hyper):
     """The case of a step with some of its lists of arrays.
 
     state : the names of the lists that there are, "ema_params" too; the others are None

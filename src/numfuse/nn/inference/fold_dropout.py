@@ -4,7 +4,7 @@ import copy
 
 from ...checks import number
 from ..activation import LeakyReLU, ReLU
-from ..dropout import RandomMask, times
+from ..dropout import DropoutBase, times
 from ..flatten import Flatten
 from ..linear import Linear
 from .fold_layers import fold_layers
@@ -56,7 +56,7 @@ def fold_dropout(net):
 
     def fold(layer, name):
         nonlocal factor
-        if isinstance(layer, RandomMask):
+        if isinstance(layer, DropoutBase):
             factor *= 1 if layer.inverted else 1 - layer.p
             return []
         if type(layer) is Linear:

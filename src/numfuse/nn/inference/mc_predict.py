@@ -1,7 +1,7 @@
 import numpy as np
 
 from ..checks import positive_int
-from ..dropout import RandomMask
+from ..dropout import DropoutBase
 from ..module import modes_restored
 
 
@@ -35,7 +35,7 @@ def mc_predict(net, x, n, *, rng=None):
     """
     if positive_int("n", n) < 2:
         raise ValueError("n must be at least 2, for a spread, was 1")
-    dropouts = [module for module in net.modules() if isinstance(module, RandomMask)]
+    dropouts = [module for module in net.modules() if isinstance(module, DropoutBase)]
     if not dropouts:
         raise ValueError("net must have a dropout layer, had none")
     rng = np.random.default_rng(rng)
