@@ -80,24 +80,30 @@ class BuildExtension(build_ext):
         super().run()
 
 
-ENTRY = re.compile(r"^(?:TYPED_KERNEL|KERNEL|OPERATION)\((\w+)(?:, (\w+), \w+, (\d+))?\)$", re.MULTILINE)
+ENTRY = re.compile(r"(TYPED_KERNEL|KERNEL|COMPOSITE)\((\w+), (\w+), (?:\w+, )?(\d+)\)")
 BINDINGS = Path("src/numfuse/bindings")
 
 
 def write_bindings():
     """Make bindings/kernel_list.pxi and bindings/operations.pxi from csrc/kernel_list.h."""
-    entries = ENTRY.findall(Path("csrc/kernel_list.h").read_text())
-    kernels = {name: (operation, int(cost)) for name, operation, cost in entries if operation}
-    operations = tuple(dict.fromkeys(operation or name for name, operation, _ in entries))
+    kernels, costs = [], {}  # costs: name -> (operation, cost)
+    for number, line in enumerate(Path("csrc/kernel_list.h").read_text().splitlines(), 1):
+        if entry := ENTRY.fullmatch(line):
+            macro, name, operation, cost = entry.groups()
+            kernels += [name] * (macro != "COMPOSITE")
+            costs[name] = operation, int(cost)
+        elif re.match(r"\s*(TYPED_KERNEL|KERNEL|COMPOSITE)\b", line):
+            sys.exit(f"numfuse: csrc/kernel_list.h, line {number}: {line!r} is not written like the other entries")
+    operations = tuple(dict.fromkeys(operation for operation, _ in costs.values()))
     for operation in operations:
         if not (BINDINGS / f"{operation}.pxi").is_file():
-            sys.exit(f"numfuse: {BINDINGS}/{operation}.pxi is missing: csrc/kernel_list.h names the operation {operation}")
+            sys.exit(f"numfuse: {BINDINGS}/{operation}.pxi is missing: csrc/kernel_list.h has the operation {operation}")
     write(
         BINDINGS / "kernel_list.pxi", 'cdef extern from "kernels.h" nogil:', "    ctypedef struct kernel_table:",
         "        const char *isa", *(f"        kernel {name}" for name in kernels),
     )  # fmt: skip
     write(
-        BINDINGS / "operations.pxi", f"_OPERATIONS = {operations}", f"_KERNELS = {kernels}",
+        BINDINGS / "operations.pxi", f"_OPERATIONS = {operations}", f"_COSTS = {costs}",
         *(f'include "{operation}.pxi"' for operation in operations),
     )  # fmt: skip
 

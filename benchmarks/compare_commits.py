@@ -53,7 +53,7 @@ VARIABLES = {  # of the processes: one thread, and memory that is not given back
 LR = 1e-9  # parameters stay ordinary numbers after any number of steps
 
 Environment = namedtuple("Environment", "label package numpy python")
-Summary = namedtuple("Summary", "old new ratio quartiles interval verdict")
+Summary = namedtuple("Summary", "old new ratio quartiles interval judgement")
 
 
 def array(dtype, *shape):
@@ -277,7 +277,7 @@ def race(environments, names, rounds, budget, results, failures):
 
 
 def summarize(rounds):
-    """What there is to say of a case from its rounds, lists of pairs (old, new) of seconds. The rule is at the top."""
+    """The summary of a case from its rounds, lists of pairs (old, new) of seconds. The rule is at the top."""
     ratios, n = [[new / old for old, new in pairs] for pairs in rounds], len(rounds)
     lower, ratio, upper = np.quantile(np.concatenate(ratios), [0.25, 0.5, 0.75])
     medians = sorted(map(np.median, ratios))
@@ -287,8 +287,8 @@ def summarize(rounds):
     interval = (medians[outside - 1], medians[n - outside]) if outside else None
     is_slower = interval and ratio > CHANGE and interval[0] > 1
     is_faster = interval and ratio < 1 / CHANGE and interval[1] < 1
-    verdict = "slower" if is_slower else "faster" if is_faster else ""
-    return Summary(*np.median(np.concatenate(rounds), axis=0), ratio, (lower, upper), interval, verdict)
+    judgement = "slower" if is_slower else "faster" if is_faster else ""
+    return Summary(*np.median(np.concatenate(rounds), axis=0), ratio, (lower, upper), interval, judgement)
 
 
 def describe(environments):
@@ -303,7 +303,7 @@ def show(summaries):
     """Print a table, by rich if it is there."""
     headings = ["case", "old us", "new us", "new / old", "quartiles", "interval", ""]
     rows = [[name, f"{1e6 * s.old:.1f}", f"{1e6 * s.new:.1f}", f"{s.ratio:.3f}", "{:.3f} {:.3f}".format(*s.quartiles),
-             "{:.3f} {:.3f}".format(*s.interval) if s.interval else "", s.verdict] for name, s in summaries.items()]
+             "{:.3f} {:.3f}".format(*s.interval) if s.interval else "", s.judgement] for name, s in summaries.items()]
     try:
         from rich import box
         from rich.console import Console
@@ -364,7 +364,7 @@ def main(arguments):
         print(f"{name} was not timed. {reason}")
     if args.json:
         Path(args.json).write_text(json.dumps({"seconds": results, "failures": failures}))
-    is_slower = any(summary.verdict == "slower" for summary in summaries.values())
+    is_slower = any(summary.judgement == "slower" for summary in summaries.values())
     return code or (CANNOT_TELL if not summaries else SLOWER if is_slower else 0)
 
 

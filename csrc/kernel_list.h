@@ -3,9 +3,10 @@
  * thread, in cache, with the cheapest options. The thread pool decides by it whether threads pay; a factor of 1.5
  * matters little. It was measured with AVX2, by `numfuse bench <kernel> --sizes 16384`.
  *
- * A TYPED_KERNEL is compiled for float and for double, a KERNEL once. An OPERATION has no kernel of its own, but runs
- * those of others. To use the list, define the three macros and include this file, which undefines them. setup.py reads
- * it, too: an entry is one line with nothing behind it, and bindings are included in this order. */
+ * A TYPED_KERNEL is compiled for float and for double, a KERNEL once. A COMPOSITE is no kernel of its own, but runs
+ * those of other operations; its cost is the cheapest of theirs. To use the list, define the three macros and include
+ * this file, which undefines them. setup.py reads it, too: an entry is one line with nothing behind it, and bindings
+ * are included in this order. */
 
 TYPED_KERNEL(sgd_step, sgd, sgd_args, 300)
 TYPED_KERNEL(rmsprop_step, rmsprop, rmsprop_args, 550)
@@ -37,7 +38,8 @@ TYPED_KERNEL(batch_norm_normalize_rows, batch_norm, batch_norm_args, 180)
 TYPED_KERNEL(batch_norm_row_sums, batch_norm, batch_norm_args, 180)
 TYPED_KERNEL(batch_norm_merge_sums, batch_norm, batch_norm_args, 100)
 TYPED_KERNEL(batch_norm_grad_rows, batch_norm, batch_norm_args, 180)
-OPERATION(batch_norm_relu_dropout)
+COMPOSITE(batch_norm_relu_dropout_forward, batch_norm_relu_dropout, 50)
+COMPOSITE(batch_norm_relu_dropout_backward, batch_norm_relu_dropout, 180)
 
 TYPED_KERNEL(loss_sum_weights, loss, loss_args, 100)
 KERNEL(loss_value, loss, loss_args, 1)
@@ -57,4 +59,4 @@ KERNEL(stream, stream, stream_args, 100)
 
 #undef TYPED_KERNEL
 #undef KERNEL
-#undef OPERATION
+#undef COMPOSITE

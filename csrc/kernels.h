@@ -198,7 +198,7 @@ typedef struct {
     const char *isa;
 #define TYPED_KERNEL(name, operation, arguments, cost) kernel name;
 #define KERNEL(name, operation, arguments, cost) kernel name;
-#define OPERATION(name)
+#define COMPOSITE(name, operation, cost)
 #include "kernel_list.h"
 } kernel_table;
 

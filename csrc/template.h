@@ -67,13 +67,13 @@
 #define TYPED_KERNEL(name, operation, arguments, cost) \
     TASK(name##_float_task, name##_float, arguments) TASK(name##_double_task, name##_double, arguments)
 #define KERNEL(name, operation, arguments, cost) TASK(name##_task, name, arguments)
-#define OPERATION(name)
+#define COMPOSITE(name, operation, cost)
 #include "kernel_list.h"
 
 const kernel_table PASTE(kernels, ISA) = {
     .isa = TEXT(ISA),
 #define TYPED_KERNEL(name, operation, arguments, cost) .name = {{name##_float_task, name##_double_task}, cost},
 #define KERNEL(name, operation, arguments, cost) .name = {{name##_task, name##_task}, cost},
-#define OPERATION(name)
+#define COMPOSITE(name, operation, cost)
 #include "kernel_list.h"
 };

@@ -28,9 +28,8 @@ SHARED = {
     "src/numfuse/bindings/*.pxi": {
         "checks", "isas", "kernel_list", "memory", "operations", "overlap", "run", "tensor_lists", "threads",
     },
-    "src/numfuse/bench/operations/*.py": {"__init__", "step"},
+    "src/numfuse/bench/operations/*.py": {"__init__", "step", "batch_norm_numba"},
     "src/numfuse/reference/*.py": {"__init__", "philox", "regularize", "rounding"},
-    "tests/kernels/test_*.py": None,
 }  # fmt: skip
 # Rooms, and those that each may import from.
 KNOWS = {
@@ -51,7 +50,8 @@ KNOWS = {
 # Where libraries beside NumPy may be imported: in functions, and at the top of files that are imported where they are
 # needed.
 LIBRARIES = {"data", "bench", "cli"}
-IMPORTED_LATE = {"plot", "train_report", "jax", "numba", "sklearn", "torch"}
+IMPORTED_LATE = {"bench/plot.py", "cli/train_report.py", "bench/peers/jax.py", "bench/peers/numba.py",
+                 "bench/peers/sklearn.py", "bench/peers/torch.py"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the source tree")
 
@@ -63,25 +63,25 @@ def test_an_operation_has_its_files(operation):
     assert not missing, f"the operation {operation} lacks {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("pattern", [pattern for pattern, shared in SHARED.items() if shared])
+@pytest.mark.parametrize("pattern", SHARED)
 def test_a_file_is_of_an_operation_in_the_list(pattern):
-    names = {path.stem for path in ROOT.glob(pattern)} - SHARED[pattern]
-    strangers = {name for name in names if not name.startswith(OPERATIONS)}
+    strangers = {path.stem for path in ROOT.glob(pattern)} - SHARED[pattern] - set(OPERATIONS)
     assert not strangers, f"csrc/kernel_list.h does not name {strangers}, which have files {pattern}"
 
 
 def test_a_kernel_is_named_after_its_operation():
-    entries = re.findall(r"^(?:TYPED_)?KERNEL\((\w+), (\w+),", (ROOT / "csrc/kernel_list.h").read_text(), re.MULTILINE)
+    entries = re.findall(r"^[A-Z_]+\((\w+), (\w+),", (ROOT / "csrc/kernel_list.h").read_text(), re.MULTILINE)
     assert entries
     for name, operation in entries:
         assert f"{name}_".startswith(f"{operation}_"), f"csrc/kernel_list.h: {name} must begin with {operation}"
 
 
 def test_every_kernel_file_is_included():
-    included = (ROOT / "csrc/kernels/all.h").read_text() + (ROOT / "csrc/template.h").read_text()
-    included += "".join(path.read_text() for path in (ROOT / "csrc/kernels").glob("*.h"))
+    files = [*(ROOT / "csrc/kernels").glob("*.h"), ROOT / "csrc/template.h"]
+    text = "\n".join(map(Path.read_text, files))
+    included = set(re.findall(r'^#include "(?:kernels/)?(\w+\.h)"', text, re.MULTILINE))
     for path in (ROOT / "csrc/kernels").glob("*.h"):
-        assert path.name == "all.h" or f"{path.name}\"" in included, f"csrc/kernels/all.h does not include {path.name}"
+        assert path.name in included, f"csrc/kernels/all.h does not include {path.name}"
 
 
 def functions(module):
@@ -105,16 +105,23 @@ def test_reference_and_native_take_the_same_arguments(name):
 
 
 def test_the_stub_has_every_function_with_its_arguments():
-    stub = {
-        node.name: [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-        for node in ast.parse((PACKAGE / "native.pyi").read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    }
+    nodes = ast.parse((PACKAGE / "native.pyi").read_text()).body
+    stub = {node.name: stub_arguments(node.args) for node in nodes if isinstance(node, ast.FunctionDef)}
     missing, extra = functions(native) - stub.keys(), stub.keys() - functions(native)
     assert not missing, f"src/numfuse/native.pyi lacks the signature of {missing}"
     assert not extra, f"src/numfuse/native.pyi has {extra}, which native does not"
     for name, arguments in stub.items():
-        assert list(inspect.signature(getattr(native, name)).parameters) == arguments, f"native.pyi: {name}"
+        parameters = inspect.signature(getattr(native, name)).parameters.values()
+        wanted = [(each.name, each.kind == each.KEYWORD_ONLY, each.default is not each.empty) for each in parameters]
+        assert arguments == wanted, f"src/numfuse/native.pyi: the arguments of {name}"
+
+
+def stub_arguments(arguments):
+    """(name, whether by keyword alone, whether there is a default) of each argument in a stub."""
+    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
+    found = [(each.arg, False, default is not None) for each, default in zip(arguments.args, defaults, strict=True)]
+    return found + [(each.arg, True, default is not None)
+                    for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
 
 
 def classes(room, is_public):
@@ -146,7 +153,7 @@ def test_readme_names_every_class(room):
     text = (ROOT / "README.md").read_text()
     shortened = {f"{name}{n}d" for name in ("BatchNorm", "Dropout") for n in (2, 3)}  # BatchNorm1d/2d/3d
     names = {name for name in room.__all__ if inspect.isclass(getattr(room, name))}
-    missing = {name for name in names - shortened - {"Module", "Optimizer"} if name not in text}
+    missing = {name for name in names - shortened - {"Module", "Optimizer"} if not re.search(rf"\b{name}\b", text)}
     assert not missing, f"README.md does not name {missing}"
 
 
@@ -155,10 +162,11 @@ def room_of(path):
 
 
 def imports(path):
-    """(room or library, whether at the top of the module) of every import in a file of the package."""
+    """("numfuse", room) or (library, None), and whether outside of functions, of every import in a file."""
     tree = ast.parse(path.read_text())
     package = ("numfuse", *path.relative_to(PACKAGE).parts[:-1])
-    top = set(map(id, tree.body))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.Lambda))]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -171,9 +179,9 @@ def imports(path):
         for name in names:
             parts = name.split(".")
             if parts[0] == "numfuse":
-                yield "numfuse", parts[1] if len(parts) > 1 else "numfuse", id(node) in top
+                yield "numfuse", parts[1] if len(parts) > 1 else "numfuse", id(node) not in inside
             else:
-                yield parts[0], None, id(node) in top
+                yield parts[0], None, id(node) not in inside
 
 
 FILES_OF_PACKAGE = sorted(PACKAGE.rglob("*.py"))
@@ -188,4 +196,12 @@ def test_a_room_knows_only_those_below(path):
             assert other == room or other in KNOWS[room], f"{room} must not import {other}"
         elif library not in sys.stdlib_module_names and library != "numpy":
             assert room in LIBRARIES, f"{room} must not import {library}"
-            assert not at_top or path.stem in IMPORTED_LATE, f"{library} must be imported where it is used"
+            late = path.relative_to(PACKAGE).as_posix() in IMPORTED_LATE
+            assert late or not at_top, f"{library} must be imported where it is used"
+
+
+@pytest.mark.parametrize(
+    "path", [PACKAGE / "native.pyx", *sorted((PACKAGE / "bindings").glob("*.pxi"))], ids=lambda path: path.name)
+def test_native_imports_nothing_of_the_package(path):
+    imported = re.findall(r"^\s*(?:from|import|cimport) +([\w.]+)", path.read_text(), re.MULTILINE)
+    assert not {name for name in imported if name.startswith((".", "numfuse")) and name != ".kernels"}

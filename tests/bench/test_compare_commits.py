@@ -22,29 +22,29 @@ def made_up(rng, factor, rounds=20, process=0.02, turn=0.04, disturbed=0.05):
     return (1e-5 * np.exp(logs) * [1, factor]).tolist()
 
 
-def verdicts(factor, number=300, **noise):
+def judgements(factor, number=300, **noise):
     rng = np.random.default_rng(0)
-    return [compare_commits.summarize(made_up(rng, factor, **noise)).verdict for _ in range(number)]
+    return [compare_commits.summarize(made_up(rng, factor, **noise)).judgement for _ in range(number)]
 
 
 def test_noise_is_no_change():
-    assert set(verdicts(1.0)) == {""}
+    assert set(judgements(1.0)) == {""}
 
 
 def test_a_change_is_found():
-    assert verdicts(1.08).count("slower") >= 285
-    assert verdicts(1 / 1.08).count("faster") >= 285
+    assert judgements(1.08).count("slower") >= 285
+    assert judgements(1 / 1.08).count("faster") >= 285
 
 
 def test_a_change_too_small_to_count():
-    assert set(verdicts(1.01, process=0.001, turn=0.001, disturbed=0)) == {""}
+    assert set(judgements(1.01, process=0.001, turn=0.001, disturbed=0)) == {""}
 
 
 def test_bad_luck_of_one_process_is_no_change():
     rounds = made_up(np.random.default_rng(0), 1.0, process=0, turn=0.001)
     rounds[3] = [[old, 2 * new] for old, new in rounds[3]]
     summary = compare_commits.summarize(rounds)
-    assert summary.verdict == "" and summary.interval[1] < 1.01
+    assert summary.judgement == "" and summary.interval[1] < 1.01
 
 
 def test_summary_of_exact_numbers():
@@ -59,7 +59,7 @@ def test_interval_is_that_of_the_sign_test(rounds, dropped):
     summary = compare_commits.summarize([[[1.0, ratio]] * 8 for ratio in ratios])
     expected = None if dropped is None else (np.sort(ratios)[dropped], np.sort(ratios)[-1 - dropped])
     assert summary.interval == expected
-    assert summary.verdict == ("" if dropped is None else "slower")
+    assert summary.judgement == ("" if dropped is None else "slower")
 
 
 @pytest.mark.parametrize("name", [name for name in compare_commits.CASES if "1Mi" not in name and name != "train_mlp"])

@@ -1,4 +1,4 @@
-"""What tests of optimizers have in common."""
+"""Checks for tests of optimizers."""
 
 import pickle
 

@@ -1,6 +1,5 @@
-"""Folders of the repository."""
+"""The repository."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-C_TESTS = ROOT / "tests/c"

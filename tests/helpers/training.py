@@ -42,7 +42,7 @@ def labels(n=40, seed=0):
 
 
 def recorded(n=40, lr=0.0, **options):
-    """What a Recorder sees in a training, as a list of batches, and the history."""
+    """The list of batches that a Recorder sees in a training, and the history."""
     net = Recorder(nn.Linear(3, 2, rng=0))
     history = fit(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=lr), *labels(n), **options)
     return net.seen, history

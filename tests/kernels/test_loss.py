@@ -1,4 +1,4 @@
-"""What the kernels of all losses have in common."""
+"""Weights, values and divisors: the parts that the kernels of all losses share."""
 
 import numpy as np
 import pytest

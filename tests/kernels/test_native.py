@@ -137,9 +137,10 @@ def test_a_second_thread_is_started_where_there_is_work_for_it(case):
     assert done.stdout.split() == ["0", "1"], done.stderr
 
 
-def test_the_threshold_of_an_unknown_kernel_is_refused():
-    with pytest.raises(ValueError, match="^kernel must be the name of a kernel, .* was 'nosuch'"):
-        native.thread_threshold("nosuch")
+@pytest.mark.parametrize("name", ["nosuch", "adam", "loss", "batch_norm_nosuch", "set_num_threads"])
+def test_the_threshold_of_an_unknown_kernel_is_refused(name):
+    with pytest.raises(ValueError, match=f"^kernel must be the name of a kernel, .* was '{name}'"):
+        native.thread_threshold(name)
 
 
 FORK = """

@@ -38,7 +38,7 @@ cdef class Layout:
     """Arrays of one shape seen as (outer, channels, inner), found by merging axes that follow each other in memory."""
     cdef batch_norm_args args
     cdef bint by_rows
-    cdef int double_precision
+    cdef int is_double
     cdef void *memory
 
     def __dealloc__(self):
@@ -102,13 +102,13 @@ cdef class Layout:
                 if cnp.PyArray_DIMS(array)[i] > 1 and cnp.PyArray_STRIDES(array)[i] % item:
                     raise ValueError(f"{names[k]} must have strides that are multiples of its item size; use .copy()")
         self.by_rows = rows and not contiguous
-        self.double_precision = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
+        self.is_double = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
 
     cdef int reserve(self, double *small) except -1:
         """Scratch memory for the kernels that go by rows: `small`, if that will do."""
         cdef ptrdiff_t n
         if self.by_rows:
-            n = self.blocks() * 2 + (5 if self.double_precision else 3)  # 5 floats are in 3 doubles
+            n = self.blocks() * 2 + (5 if self.is_double else 3)  # 5 floats are in 3 doubles
             n = n * self.args.channels + 1
             if n > SMALL_SCRATCH:
                 self.memory = malloc(<size_t>n * sizeof(double))
@@ -135,7 +135,7 @@ cdef class Layout:
 
     cdef void run_parts(self, kernel by_channels, kernel sums, kernel merge, kernel apply) noexcept nogil:
         cdef batch_norm_args *a = &self.args
-        cdef bint is_double = self.double_precision, has_sums = sums.cost > 0
+        cdef bint is_double = self.is_double, has_sums = sums.cost > 0
         cdef ptrdiff_t blocks = self.blocks(), size = self.size()
         if not self.by_rows:
             run(by_channels, is_double, a, a.channels, 1, 2 * size if has_sums else size)
@@ -153,7 +153,8 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, *, axis, mome
     return batch_norm_train(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, False, &nothing)[:3]
 
 
-cdef tuple batch_norm_train(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, bint relu, dropout_args *d):
+cdef tuple batch_norm_train(x, weight, bias, running_mean, running_var, axis, momentum, eps, out, bint relu,
+                            dropout_args *d):
     """Batch normalisation in training, then ReLU and dropout if asked: (y, mean, rstd, mask or None)."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args
@@ -225,8 +226,8 @@ def batch_norm_backward(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, *
     return batch_norm_gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, training, out, None, 0)
 
 
-cdef cnp.ndarray batch_norm_gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out, mask,
-                          double p):
+cdef cnp.ndarray batch_norm_gradient(grad_y, x, weight, mean, rstd, grad_weight, grad_bias, axis, bint training, out,
+                                     mask, double p):
     """The gradient through ReLU and dropout, if there is a mask, and batch normalisation."""
     cdef Layout layout = Layout.__new__(Layout)
     cdef batch_norm_args *a = &layout.args

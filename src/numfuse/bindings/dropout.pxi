@@ -13,8 +13,8 @@ cdef extern from "kernels.h" nogil:
 
 
 cdef int64_t draw_cost(double p) noexcept:
-    """What drawing a mask costs beyond one random bit an element, which is enough for p = 0.5."""
-    return 0 if p == 0 or p == 0.5 else 200
+    """The cost of drawing a mask beyond that of p = 0.5, which takes one random bit an element."""
+    return -active_kernels.dropout_mask.cost if p == 0 else 0 if p == 0.5 else 200
 
 
 cdef int check_mask(object mask, cnp.ndarray grad_y) except -1:

@@ -18,12 +18,10 @@ def get_num_threads():
 
 def thread_threshold(str kernel not None):
     """The number of float32 elements, over all tensors of a call, from which on a kernel uses threads all through."""
-    if kernel in _KERNELS:
-        return POOL_THRESHOLD // _KERNELS[kernel][1]
-    costs = [cost for operation, cost in _KERNELS.values() if f"{kernel}_".startswith(f"{operation}_")]
-    if not costs:
+    costs = [cost for operation, cost in _COSTS.values() if f"{kernel}_".startswith(f"{operation}_")]
+    if not costs or kernel not in globals():
         raise ValueError(f"kernel must be the name of a kernel, such as adam_step, was {kernel!r}")
-    return POOL_THRESHOLD // min(costs)
+    return POOL_THRESHOLD // (_COSTS[kernel][1] if kernel in _COSTS else min(costs))
 
 
 def _group_limits(name):

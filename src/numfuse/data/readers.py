@@ -15,6 +15,7 @@ from ..files import BROKEN_NPZ
 
 IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
+
 class DataError(ValueError):
     """Data that are missing or broken; the message names the file and the fault."""
 

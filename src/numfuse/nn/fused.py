@@ -15,8 +15,8 @@ class Block:
     """Layers in the place of which a kernel is called, forward and backward.
 
     A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
-    defines `fused_forward(x, mask, kernels, training)`, for layers that agree in these, and `fused_backward(kept,
-    grad_y, accumulate, input_grad)`. What backward needs is kept here. Once a layer is called alone, which
+    defines `fused_forward(x, mask, kernels, training)`, for layers that agree in these, and `fused_backward(saved,
+    grad_y, accumulate, input_grad)`. What backward needs is saved here. Once a layer is called alone, which
     shows in what it keeps itself, the layers' own `backward` decide, and raise where they lack something.
     Layers that disagree, or whose methods someone has replaced, are run one by one.
     """
@@ -43,24 +43,24 @@ class Block:
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        kept = self._saved
-        if kept is not None:
-            expected = kept if kept.first is None else kept.first
+        saved = self._saved
+        if saved is not None:
+            expected = saved if saved.first is None else saved.first
             for layer in self.layers:
                 if layer._saved is not expected or is_patched(layer):
                     break
-                expected = kept
+                expected = saved
             else:
-                return self.fused_backward(kept.values, grad_y, accumulate, input_grad)
+                return self.fused_backward(saved.values, grad_y, accumulate, input_grad)
         for layer in reversed(self.layers):
             grad_y = layer.backward(grad_y, accumulate)
         return grad_y
 
     def save_for_backward(self, values, first=None):
         """Keep `values` for `fused_backward`; the first layer may keep `first`, the others where to find them."""
-        self._saved = kept = SavedTogether(values, first)
+        self._saved = saved = SavedTogether(values, first)
         for layer in self.layers:
-            layer._saved = kept
+            layer._saved = saved
         if first is not None:
             self.layers[0]._saved = first
 
@@ -83,21 +83,21 @@ class BiasReLUDropout(Block):
     def fused_forward(self, x, mask, kernels, training):
         if self.linear is None:
             check_array("x", x)
-            y, bias, out, kept_x = dense(x), None, None, None
+            y, bias, out, saved_x = dense(x), None, None, None
         else:
             y = out = self.linear.product(x)
-            bias, kept_x = self.linear.bias, x
+            bias, saved_x = self.linear.bias, x
         p, seed, offset = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
-        y, kept_bits = kernels.bias_relu_dropout_forward(
+        y, mask_bits = kernels.bias_relu_dropout_forward(
             y, bias, relu=self.relu is not None, p=p, seed=seed, offset=offset, out=out)
         if training:
             if self.dropout is not None:
                 self.dropout.offset[...] = offset + 1
-            self.save_for_backward((kept_bits, p, y.shape, y.strides, y.dtype), kept_x)
+            self.save_for_backward((mask_bits, p, y.shape, y.strides, y.dtype), saved_x)
         return y
 
-    def fused_backward(self, kept, grad_y, accumulate, input_grad):
-        mask, p, *like_y = kept
+    def fused_backward(self, saved, grad_y, accumulate, input_grad):
+        mask, p, *like_y = saved
         grad_y = checked_gradient(grad_y, *like_y)
         if self.linear is None:
             return self.layers[0].kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=None)
@@ -119,14 +119,14 @@ class BatchNormReLUDropout(Block):
             return self.forward_one_by_one(x, mask)
         norm, dropout = self.norm, self.dropout
         p, seed, offset = NO_DROPOUT if dropout is None else dropout.next_draw()
-        y, kept_bits = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
+        y, mask_bits = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
         if dropout is not None:
             dropout.offset[...] = offset + 1
-        self.save_for_backward((kept_bits, p), norm._saved)
+        self.save_for_backward((mask_bits, p), norm._saved)
         return y
 
-    def fused_backward(self, kept, grad_y, accumulate, input_grad):
-        mask, p = kept
+    def fused_backward(self, saved, grad_y, accumulate, input_grad):
+        mask, p = saved
         return self.norm.relu_dropout_backward(grad_y, mask, p, accumulate)
 
 

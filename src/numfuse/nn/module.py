@@ -15,7 +15,7 @@ class Module(BackendMixin):
     A layer defines `forward(x)`, or `forward(x, mask=None)` if it is to know which rows are padding, and
     `backward(grad_y, accumulate=False)`, and lists the attributes that hold its arrays:
     `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
-    `buffer_names` are other state to save. An attribute may be None. Attributes that are Modules
+    `buffer_names` are other state to save, `kernel_names` the kernels that it calls as `self.kernels.name`. An attribute may be None. Attributes that are Modules
     are its children, and their arrays are named "child.weight", as in PyTorch. A class, but none of its
     subclasses, promises to have no children by `class Name(Module, leaf=True)`, so that nobody looks for them.
 
@@ -161,11 +161,10 @@ class Module(BackendMixin):
 
     def set_backend(self, module):
         """Take the kernels from `module`, such as `numfuse.reference`, here and below; returns self."""
-        modules = list(self.modules())
-        check_backend(module, {name for each in modules for name in each.kernel_names})
-        for each in modules:
-            each.kernels = module
-        return self
+        check_backend(module, {name for each in self.modules() for name in each.kernel_names})
+        for child in self.children().values():
+            child.set_backend(module)
+        return super().set_backend(module)
 
     def init_gradients(self):
         """Give every parameter a gradient array of zeros; for the end of a layer's `__init__`."""
@@ -174,12 +173,12 @@ class Module(BackendMixin):
             setattr(self, gradient_name(name), None if parameter is None else np.zeros_like(parameter))
 
     def save_for_backward(self, *values):
-        """Keep `values` for `backward`, if in training mode."""
+        """Save `values` for `backward`, if in training mode."""
         if self.training:
             self._saved = values[0] if len(values) == 1 else values
 
     def saved(self):
-        """What the last forward in training mode kept."""
+        """The values that the last forward in training mode has saved."""
         self.check_training()
         if self._saved is None or type(self._saved) is SavedTogether:
             alone = "" if self._saved is None else ", of this layer itself: a Sequential has run it as one with others"
@@ -187,7 +186,7 @@ class Module(BackendMixin):
         return self._saved
 
     def check_training(self):
-        """RuntimeError in evaluation mode, the forward of which has kept nothing for `backward`."""
+        """RuntimeError in evaluation mode, the forward of which has saved nothing for `backward`."""
         if not self.training:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it, "
                                "but is in evaluation mode: call train() before forward")

@@ -68,7 +68,7 @@ class Sequential(Module):
     def backward(self, grad_y, accumulate=False, input_grad=True):
         """As `Module.backward`; with `input_grad=False` down to the first layer with parameters, returning None.
 
-        RuntimeError in evaluation mode, and if one of the layers is: they have kept nothing of this batch.
+        RuntimeError in evaluation mode, and if one of the layers is: they have saved nothing of this batch.
         """
         self.check_training()
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""What the losses share: a loss is computed with its gradient, since both come from the same exponentials.
+"""Parts of the losses. A loss is computed with its gradient, since both come from the same exponentials.
 
 Each function returns (value, grad): a Python float, whose terms are added up in float64, and an array
 of prediction's shape and dtype. With `mean` both are divided by what all rows or elements weigh together,

@@ -1,4 +1,4 @@
-"""What makes one net of another for inference, or runs it otherwise: folding, Monte-Carlo dropout, re-estimation."""
+"""Nets made of others for inference: folding, Monte-Carlo dropout, re-estimation of running statistics."""
 
 from .fold_batch_norm import fold_batch_norm
 from .fold_dropout import fold_dropout, scale_weights

@@ -48,8 +48,8 @@ def mc_predict(net, x, n, *, rng=None):
                 layer.seed[...], layer.offset[...] = rng.integers(2**64, dtype=np.uint64), 0
             return _moments((net.forward(x) for _ in range(n)), n)
     finally:
-        for layer, (seed, offset, kept) in zip(dropouts, before):
-            layer.seed[...], layer.offset[...], layer._saved = seed, offset, kept
+        for layer, (seed, offset, saved) in zip(dropouts, before):
+            layer.seed[...], layer.offset[...], layer._saved = seed, offset, saved
 
 
 def _moments(outputs, n):

@@ -51,8 +51,8 @@ def reestimate_batch_norm(net, batches, *, masked=False):
             norm.load_state_dict(state)
         raise
     finally:
-        for norm, momentum, frozen, kept in options:
-            norm.momentum, norm.frozen, norm._saved = momentum, frozen, kept
+        for norm, momentum, frozen, saved in options:
+            norm.momentum, norm.frozen, norm._saved = momentum, frozen, saved
 
 
 def _arguments(batch, masked):
