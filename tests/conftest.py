@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import numfuse.train  # noqa: F401  before pytest imports files of src/, some of which have the name of a function
 from numfuse import native, nn, reference
 
 

@@ -85,7 +85,7 @@ def torch_adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_p
     make = partial(optimizer, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay,
                    amsgrad=max_exp_avg_sqs is not None)
     return peer.steps(make, peer.FORMS_WITH_FUSED, grad_scale, steps, params, grads, exp_avgs=exp_avgs,
-                  exp_avg_sqs=exp_avg_sqs, max_exp_avg_sqs=max_exp_avg_sqs)
+                      exp_avg_sqs=exp_avg_sqs, max_exp_avg_sqs=max_exp_avg_sqs)
 
 
 def jax_adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params, steps, *,

@@ -91,7 +91,7 @@ def torch_rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, 
     make = partial(torch.optim.RMSprop, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
                    momentum=momentum, centered=grad_avgs is not None)
     return peer.steps(make, peer.FORMS, grad_scale, steps, params, grads, square_avgs=square_avgs, grad_avgs=grad_avgs,
-                  momentum_buffers=momentum_buffers)
+                      momentum_buffers=momentum_buffers)
 
 
 def jax_rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_params, steps, *,

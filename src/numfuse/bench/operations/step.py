@@ -68,7 +68,7 @@ def regularize_after(p, ema_params, i, *, lr, l1, proximal, ema_decay, **_):
 
 
 def regularizers(params, ema_params, *, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize,
-                  grad_scale):
+                 grad_scale):
     """Two functions, for gradient i before a step's formula, which returns it, and for parameter i after it."""
     changes = grad_scale != 1 or max_grad_value < math.inf or (weight_decay and not decoupled) or (l1 and not proximal)
     buffers = [empty_like(p, 7) for p in params] if changes else []
