@@ -74,8 +74,7 @@ def compare(optimizer, scheduler, peer, peer_scheduler, steps=STEPS, metrics=Non
 
 
 def peer_schedule(name, optimizer, options):
-    endings = {"CosineAnnealingWarmRestarts": ""}
-    return getattr(torch.optim.lr_scheduler, name + endings.get(name, "LR"))(optimizer, **options)
+    return getattr(torch.optim.lr_scheduler, name)(optimizer, **options)
 
 
 @pytest.mark.parametrize("name, options", CASES, ids=str)
