@@ -1,12 +1,13 @@
 /* The one list of kernels. Each entry has a kernel's name, which begins with that of its operation; the operation,
  * which is the name of its files; its argument struct; and its cost: the picoseconds for an element of float32 on one
  * thread, in cache, with the cheapest options. The thread pool decides by it whether threads pay; a factor of 1.5
- * matters little. It was measured with AVX2, by `numfuse bench <kernel> --sizes 16384`.
+ * matters little. Costs were measured with AVX2, as `numfuse bench KERNEL --isa avx2 --sizes 16384` does, and divided
+ * among the parts of a function.
  *
- * A TYPED_KERNEL is compiled for float and for double, a KERNEL once. A COMPOSITE is no kernel of its own, but runs
- * those of other operations; its cost is the cheapest of theirs. To use the list, define the three macros and include
- * this file, which undefines them. setup.py reads it, too: an entry is one line with nothing behind it, and bindings
- * are included in this order. */
+ * A TYPED_KERNEL is compiled for float and for double, a KERNEL once. A COMPOSITE is a function that has no kernel of
+ * its own, and so no struct, but runs those of other operations; its cost is the cheapest of those that go over all
+ * elements. To use the list, define the three macros and include this file, which undefines them. setup.py reads it,
+ * too: an entry is one line with nothing behind it, and bindings are included in this order. */
 
 TYPED_KERNEL(sgd_step, sgd, sgd_args, 300)
 TYPED_KERNEL(rmsprop_step, rmsprop, rmsprop_args, 550)

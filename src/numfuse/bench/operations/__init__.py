@@ -18,7 +18,8 @@ OPTIMIZERS : {name of a case: function that makes the optimizer whose step is th
 - `torch_adam_step`, `jax_adam_step`, `numba_adam_step`: other libraries, which are imported where they are used. They
   return {label: Rival}, or raise Unsupported; see `peers`.
 
-A kernel that has a case is compared with its reference on every instruction set, and timed, with no further code.
+A kernel that has a case is timed, and compared with its reference on every instruction set, with no further code; where
+SAME_BITS is False, it is compared with itself, and its own test compares it with the reference.
 
 >>> from numfuse import native
 >>> import numpy as np
