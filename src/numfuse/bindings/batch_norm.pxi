@@ -102,7 +102,7 @@ cdef class Layout:
                 if cnp.PyArray_DIMS(array)[i] > 1 and cnp.PyArray_STRIDES(array)[i] % item:
                     raise ValueError(f"{names[k]} must have strides that are multiples of its item size; use .copy()")
         self.by_rows = rows and not contiguous
-        self.is_double = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
+        self.is_double = is_double(x)
 
     cdef int reserve(self, double *small) except -1:
         """Scratch memory for the kernels that go by rows: `small`, if that will do."""

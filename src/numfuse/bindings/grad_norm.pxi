@@ -46,11 +46,7 @@ def grad_norm(grads):
     a.blocks.count, a.blocks.offsets, a.blocks.steps = count, offsets, NULL
     a.sizes, a.norm = sizes, &norm
     is_double = kind == cnp.NPY_DOUBLE
-    if elements >= GIL_THRESHOLD:
-        with nogil:
-            run(active_kernels.grad_norm_squares, is_double, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
-    else:
-        run(active_kernels.grad_norm_squares, is_double, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
+    run_alone(active_kernels.grad_norm_squares, is_double, &a, blocks, GRAIN // GRAD_NORM_BLOCK, elements)
     active_kernels.grad_norm_merge.of[is_double](&a, 0, blocks)
     free(memory)
     return norm

@@ -66,10 +66,6 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
         a.rows.count, a.rows.offsets, a.rows.steps = count, offsets, NULL
         a.lengths, a.limited = lengths, limited
         grain = max(1, GRAIN * offsets[count] // max(1, elements))  # rows of the mean length
-        if elements >= GIL_THRESHOLD:
-            with nogil:
-                run(active_kernels.max_norm, kind == cnp.NPY_DOUBLE, &a, offsets[count], grain, elements)
-        else:
-            run(active_kernels.max_norm, kind == cnp.NPY_DOUBLE, &a, offsets[count], grain, elements)
+        run_alone(active_kernels.max_norm, kind == cnp.NPY_DOUBLE, &a, offsets[count], grain, elements)
     finally:
         free(memory)

@@ -23,9 +23,15 @@ cdef void run(kernel k, bint is_double, const void *args, ptrdiff_t size, ptrdif
         pool_run(k.of[is_double], args, size, grain, elements * (k.cost + extra_cost) << is_double)
 
 
-cdef void run_by_elements(kernel k, bint is_double, const void *args, ptrdiff_t size, int64_t extra_cost=0) noexcept:
-    if size >= GIL_THRESHOLD:
+cdef void run_alone(kernel k, bint is_double, const void *args, ptrdiff_t size, ptrdiff_t grain, int64_t elements,
+                    int64_t extra_cost=0) noexcept:
+    """Run the only kernel of a call, without the GIL if there is enough work."""
+    if elements >= GIL_THRESHOLD:
         with nogil:
-            run(k, is_double, args, size, GRAIN, size, extra_cost)
+            run(k, is_double, args, size, grain, elements, extra_cost)
     else:
-        run(k, is_double, args, size, GRAIN, size, extra_cost)
+        run(k, is_double, args, size, grain, elements, extra_cost)
+
+
+cdef void run_by_elements(kernel k, bint is_double, const void *args, ptrdiff_t size, int64_t extra_cost=0) noexcept:
+    run_alone(k, is_double, args, size, GRAIN, size, extra_cost)

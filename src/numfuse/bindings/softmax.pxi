@@ -19,12 +19,8 @@ cdef int set_rows(cnp.ndarray x, str name, softmax_args *a) except -1:
 
 
 cdef void run_softmax(kernel k, bint is_double, softmax_args *a) noexcept:
-    cdef ptrdiff_t size = a.rows * a.channels, grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
-    if size >= GIL_THRESHOLD:
-        with nogil:
-            run(k, is_double, a, a.rows, grain, size)
-    elif size > 0:
-        run(k, is_double, a, a.rows, grain, size)
+    cdef ptrdiff_t grain = max(<ptrdiff_t>1, GRAIN // max(<ptrdiff_t>1, a.channels))
+    run_alone(k, is_double, a, a.rows, grain, a.rows * a.channels)
 
 
 def softmax_forward(x, *, out=None):
