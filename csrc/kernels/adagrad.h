@@ -8,16 +8,15 @@
  * Bytes per element in float32: 20. */
 
 INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real *restrict s, ptrdiff_t n,
-                                 TYPE(regularizer) r, TYPE(scale) lr, real eps)
+                                 TYPE(regularizer) r, real lr, real eps)
 {
-    TYPE(scale) one = TYPED(make_square_scale)(1);
+    const real limit = TYPED(square_limit)(1);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.grad_scale * g[i];
-        u = r.decays ? u + TYPED(scaled)(r.weight_decay, p[i]) : u;
-        real sum = TYPED(flush)(s[i] + TYPED(scaled_square)(one, u));
+        real u = TYPED(zero_below)(r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i], limit);
+        real sum = TYPED(flush)(s[i] + u * u);
         s[i] = sum;
-        p[i] = p[i] * r.keep - TYPED(scaled)(lr, u / (SQRT(sum) + eps));
+        p[i] = (r.decay == DECOUPLED ? p[i] * r.keep : p[i]) - lr * (u / (SQRT(sum) + eps));
     }
 }
 
@@ -36,7 +35,7 @@ static void TYPED(adagrad_step)(const adagrad_args *a, ptrdiff_t begin, ptrdiff_
             real *s = TYPED(array_from)(a->sums, block);
             const real *g = TYPED(array_from)(a->step.grads, block);
             g = TYPED(regularize_grads)(buffer, g, p, block.size, r);
-            TYPED(adagrad_range)(p, g, s, block.size, TYPED(rest_of)(r), TYPED(make_scale)(lr), (real)a->eps);
+            TYPED(adagrad_range)(p, g, s, block.size, TYPED(rest_of)(r), (real)lr, TYPED(root_eps)(a->eps, 1));
             TYPED(regularize_params)(p, e, block.size, r);
         }
     }

@@ -9,64 +9,93 @@
  * param p (n) in and out, grad g (n) in, exp_avg m, exp_avg_sq v, max_exp_avg_sq w (n) in and out.
  * Bytes per element in float32: 28, AMSGrad 36. */
 
+#ifndef NUMFUSE_ADAM_H
+#define NUMFUSE_ADAM_H
+
+enum { ADAM_BLOCK = 32 };
+
+#endif
+
 typedef struct {
-    TYPE(scale) gain, square_gain, step_size;
-    real beta1, beta2, eps, root_scale;
+    real beta1, beta2, gain, square_gain, limit, step_size, root_scale, eps;
 } TYPE(adam_scalars);
 
+typedef struct {
+    real *p, *m, *v, *w, *e;
+    const real *g;
+} TYPE(adam_arrays);
+
 INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                                real *restrict w, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s, bool amsgrad,
-                                bool decays, bool plain)
+                                ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s, bool coupled)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = plain ? r.grad_scale * g[i] : TYPED(clipped)(r, g[i]);
-        if (decays)
-            u += TYPED(scaled)(r.weight_decay, p[i]);
-        real square = TYPED(flush)(s.beta2 * v[i] + TYPED(scaled_square)(s.square_gain, u));
-        m[i] = TYPED(flush)(s.beta1 * m[i] + TYPED(scaled)(s.gain, u));
-        v[i] = square;
-        if (amsgrad)
-            w[i] = w[i] >= square ? w[i] : square;
+        real u = TYPED(zero_below)(coupled ? g[i] + r.weight_decay * p[i] : g[i], s.limit);
+        v[i] = TYPED(flush)(s.beta2 * v[i] + (s.square_gain * u) * u);
+        m[i] = TYPED(flush)(s.beta1 * m[i] + s.gain * u);
     }
 }
 
-INLINE void TYPED(adam_update)(real *restrict p, const real *restrict m, const real *restrict v, ptrdiff_t n,
-                               TYPE(regularizer) r, TYPE(adam_scalars) s)
+INLINE void TYPED(adam_denominators)(real *restrict d, const real *restrict v, real *restrict w, ptrdiff_t n,
+                                     TYPE(adam_scalars) s)
+{
+    if (w) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            w[i] = w[i] >= v[i] ? w[i] : v[i];
+        v = w;
+    }
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        d[i] = SQRT(v[i]) * s.root_scale + s.eps;
+}
+
+INLINE void TYPED(adam_quotients)(real *restrict p, const real *restrict m, const real *restrict d, ptrdiff_t n,
+                                  TYPE(regularizer) r, TYPE(adam_scalars) s, bool decoupled)
 {
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real denominator = SQRT(v[i]) * s.root_scale + s.eps;
-        p[i] = p[i] * r.keep - TYPED(scaled)(s.step_size, m[i] / denominator);
-    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        p[i] = (decoupled ? p[i] * r.keep : p[i]) - s.step_size * (m[i] / d[i]);
 }
 
-/* In blocks of a few vectors, so that one's moments are computed while another's roots and quotients are: those that
- * parameters wait for before they are regularised are of the block before. */
-INLINE void TYPED(adam_range)(real *restrict p, const real *restrict g, real *restrict m, real *restrict v,
-                              real *restrict w, real *restrict e, ptrdiff_t n, TYPE(regularizer) r,
-                              TYPE(adam_scalars) s, bool amsgrad, bool decays, bool plain)
+/* From element i on, as the next two. */
+INLINE void TYPED(adam_begin)(TYPE(adam_arrays) a, ptrdiff_t i, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s)
 {
-    enum { BLOCK = 32 };
-    /* Clipping alone is done where the gradient is read. */
-    bool penalized = r.decays || r.l1 > 0;
-    TYPE(regularizer) rest = penalized ? TYPED(rest_of)(r) : r;
-    real buffer[BLOCK];
+    real buffer[ADAM_BLOCK];
+    const real *g = TYPED(regularize_grads)(buffer, a.g + i, a.p + i, n, r);
+    if (r.plain && r.decay == COUPLED)
+        TYPED(adam_moments)(a.p + i, g, a.m + i, a.v + i, n, r, s, true);
+    else
+        TYPED(adam_moments)(a.p + i, g, a.m + i, a.v + i, n, r, s, false);
+}
+
+INLINE void TYPED(adam_finish)(TYPE(adam_arrays) a, const real *d, ptrdiff_t i, ptrdiff_t n, TYPE(regularizer) r,
+                               TYPE(adam_scalars) s)
+{
+    if (r.decay == DECOUPLED)
+        TYPED(adam_quotients)(a.p + i, a.m + i, d, n, r, s, true);
+    else
+        TYPED(adam_quotients)(a.p + i, a.m + i, d, n, r, s, false);
+    TYPED(regularize_params)(a.p + i, a.e ? a.e + i : a.e, n, r);
+}
+
+/* In blocks of a few vectors: one's quotients are taken after the moments of the next, and before its roots, so that
+ * neither is waited for. */
+INLINE void TYPED(adam_part)(TYPE(adam_arrays) a, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s)
+{
+    real d[ADAM_BLOCK];
     ptrdiff_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        const real *u = plain || !penalized ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, BLOCK, r);
-        TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, BLOCK, rest, s, amsgrad, decays, plain);
-        if (!plain && i > 0)
-            TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
-        TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, BLOCK, rest, s);
+    for (; i + ADAM_BLOCK <= n; i += ADAM_BLOCK) {
+        TYPED(adam_begin)(a, i, ADAM_BLOCK, r, s);
+        if (i > 0)
+            TYPED(adam_finish)(a, d, i - ADAM_BLOCK, ADAM_BLOCK, r, s);
+        TYPED(adam_denominators)(d, a.v + i, a.w ? a.w + i : a.w, ADAM_BLOCK, s);
     }
-    if (!plain && i > 0)
-        TYPED(regularize_params)(p + i - BLOCK, e ? e + i - BLOCK : e, BLOCK, r);
-    const real *u = plain || !penalized ? g + i : TYPED(regularize_grads)(buffer, g + i, p + i, n - i, r);
-    TYPED(adam_moments)(p + i, u, m + i, v + i, amsgrad ? w + i : w, n - i, rest, s, amsgrad, decays, plain);
-    TYPED(adam_update)(p + i, m + i, amsgrad ? w + i : v + i, n - i, rest, s);
-    if (!plain)
-        TYPED(regularize_params)(p + i, e ? e + i : e, n - i, r);
+    if (i > 0)
+        TYPED(adam_finish)(a, d, i - ADAM_BLOCK, ADAM_BLOCK, r, s);
+    TYPED(adam_begin)(a, i, n - i, r, s);
+    TYPED(adam_denominators)(d, a.v + i, a.w ? a.w + i : a.w, n - i, s);
+    TYPED(adam_finish)(a, d, i, n - i, r, s);
 }
 
 static void TYPED(adam_step)(const adam_args *a, ptrdiff_t begin, ptrdiff_t end)
@@ -74,38 +103,38 @@ static void TYPED(adam_step)(const adam_args *a, ptrdiff_t begin, ptrdiff_t end)
     const tensor_list *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr);
     TYPE(adam_scalars) s = {
-        .gain = TYPED(make_scale)(1 - a->beta1),
-        .square_gain = TYPED(make_square_scale)(1 - a->beta2),
         .beta1 = (real)a->beta1,
         .beta2 = (real)a->beta2,
-        .eps = (real)a->eps,
+        .gain = (real)(1 - a->beta1),
+        .square_gain = (real)(1 - a->beta2),
+        .limit = TYPED(square_limit)(1 - a->beta2),
     };
     int64_t step = 0;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         if (t->steps[i] != step) {
             step = t->steps[i];
-            s.step_size = TYPED(make_scale)(a->step.lr / (1 - integer_power(a->beta1, step)));
-            s.root_scale = (real)(1 / sqrt(1 - integer_power(a->beta2, step)));
+            double root_scale = 1 / sqrt(1 - integer_power(a->beta2, step));
+            s.step_size = (real)(a->step.lr / (1 - integer_power(a->beta1, step)));
+            s.root_scale = (real)root_scale;
+            s.eps = TYPED(root_eps)(a->eps, root_scale);
         }
         tensor_part part = part_of_tensor(t, i, begin, end);
-        ptrdiff_t n = part.size;
-        real *p = TYPED(array_from)(a->step.params, part);
-        real *g = TYPED(array_from)(a->step.grads, part);
-        real *m = TYPED(array_from)(a->exp_avgs, part);
-        real *v = TYPED(array_from)(a->exp_avg_sqs, part);
-        real *w = TYPED(array_from)(a->max_exp_avg_sqs, part);
-        real *e = TYPED(array_from)(a->step.ema_params, part);
-        if (!r.plain && w)
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, false, false);
-        else if (!r.plain)
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, false, false);
-        else if (w && r.decays)
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, true, true);
-        else if (w)
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, true, false, true);
-        else if (r.decays)
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, true, true);
-        else
-            TYPED(adam_range)(p, g, m, v, w, e, n, r, s, false, false, true);
+        TYPE(adam_arrays) arrays = {
+            .p = TYPED(array_from)(a->step.params, part),
+            .g = TYPED(array_from)(a->step.grads, part),
+            .m = TYPED(array_from)(a->exp_avgs, part),
+            .v = TYPED(array_from)(a->exp_avg_sqs, part),
+            .w = TYPED(array_from)(a->max_exp_avg_sqs, part),
+            .e = TYPED(array_from)(a->step.ema_params, part),
+        };
+        /* Adam and AdamW apart: the compiler then knows their options. */
+        if (r.plain && r.decay == NO_DECAY && !arrays.w) {
+            r.plain = true, r.decay = NO_DECAY, arrays.w = arrays.e = NULL;
+            TYPED(adam_part)(arrays, part.size, r, s);
+        } else if (r.plain && r.decay == DECOUPLED && !arrays.w) {
+            r.plain = true, r.decay = DECOUPLED, arrays.w = arrays.e = NULL;
+            TYPED(adam_part)(arrays, part.size, r, s);
+        } else
+            TYPED(adam_part)(arrays, part.size, r, s);
     }
 }

@@ -1,6 +1,6 @@
 /* Every kernel that exists for both types, in the order of need. */
-#include "rounding.h"
 #include "math.h"
+#include "rounding.h"
 #include "tensors.h"
 
 #include "regularize.h"

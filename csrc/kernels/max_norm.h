@@ -11,10 +11,9 @@
 
 INLINE void TYPED(scale_row)(real *restrict p, ptrdiff_t n, double factor)
 {
-    TYPE(scale) s = TYPED(make_scale)(factor);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)
-        p[i] = TYPED(scaled)(s, p[i]);
+        p[i] *= (real)factor;
 }
 
 INLINE void TYPED(limit_row)(real *restrict p, ptrdiff_t n, double max_norm)
@@ -35,7 +34,7 @@ INLINE void TYPED(limit_row)(real *restrict p, ptrdiff_t n, double max_norm)
 
 static void TYPED(max_norm)(const max_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    TYPE(scale) gain = TYPED(make_scale)(1 - a->ema_decay);
+    real gain = (real)(1 - a->ema_decay);
     ptrdiff_t i = find_tensor(&a->rows, begin);
     for (ptrdiff_t row = begin; row < end; row++) {
         while (row >= a->rows.offsets[i + 1])

@@ -8,30 +8,40 @@
  *   p = p - min(max(p, -lr * l1), lr * l1)            (proximal: Parikh and Boyd 2014)
  *   e = e + (1 - ema_decay) * (p - e)                 (with ema_params)
  *
- * A step without clipping, L1 and average is plain: its formula takes the gradients as they are, with grad_scale and
+ * A step without scaling, clipping, L1 and average is plain: its formula takes the gradients as they are, with
  * weight_decay. Any other goes block by block: finished gradients in a buffer, the formula, the parameters; all
  * but the first pass over a block find it in cache.
  *
  * param p (n) in and out, grad g (n) in, ema_param e (n) in and out, which is 8 bytes per element in float32. */
 
+#ifndef NUMFUSE_REGULARIZE_H
+#define NUMFUSE_REGULARIZE_H
+
+/* Decay through the gradient, or of the parameter itself. */
+enum { NO_DECAY, COUPLED, DECOUPLED };
+
+#endif
+
 typedef struct {
-    TYPE(scale) weight_decay, gain;
-    real grad_scale, max_grad_value, l1, keep, threshold;
-    bool decays, plain;
+    real weight_decay, gain, grad_scale, max_grad_value, l1, keep, threshold;
+    int decay;
+    bool plain;
 } TYPE(regularizer);
 
 INLINE TYPE(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
 {
     return (TYPE(regularizer)){
-        .weight_decay = TYPED(make_scale)(a->weight_decay),
-        .gain = TYPED(make_scale)(1 - a->ema_decay),
+        .weight_decay = (real)a->weight_decay,
+        .gain = (real)(1 - a->ema_decay),
         .grad_scale = (real)(a->maximize ? -a->grad_scale : a->grad_scale),
         .max_grad_value = (real)a->max_grad_value,
         .l1 = a->proximal ? 0 : TYPED(flush)((real)a->l1),
-        .keep = a->decoupled ? (real)(1 - lr * a->weight_decay) : 1,
+        .keep = (real)(1 - lr * a->weight_decay),
         .threshold = a->proximal ? (real)(lr * a->l1) : 0,
-        .decays = a->weight_decay != 0 && !a->decoupled,
-        .plain = a->max_grad_value == INFINITY && a->l1 == 0 && !a->ema_params,
+        .decay = a->weight_decay == 0 ? NO_DECAY
+                 : a->decoupled       ? DECOUPLED
+                                      : COUPLED,
+        .plain = a->grad_scale == 1 && !a->maximize && a->max_grad_value == INFINITY && a->l1 == 0 && !a->ema_params,
     };
 }
 
@@ -41,7 +51,7 @@ INLINE TYPE(regularizer) TYPED(rest_of)(TYPE(regularizer) r)
     if (!r.plain) {
         r.grad_scale = 1;
         r.max_grad_value = INFINITY;
-        r.decays = false;
+        r.decay = r.decay == COUPLED ? NO_DECAY : r.decay;
     }
     return r;
 }
@@ -66,13 +76,19 @@ INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *re
 {
     if (r.plain)
         return g;
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++)
-        buffer[i] = TYPED(clipped)(r, g[i]);
-    if (r.decays) {
+    if (r.max_grad_value < (real)INFINITY) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] += TYPED(scaled)(r.weight_decay, p[i]);
+            buffer[i] = TYPED(clipped)(r, g[i]);
+    } else {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            buffer[i] = r.grad_scale * g[i];
+    }
+    if (r.decay == COUPLED) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            buffer[i] += r.weight_decay * p[i];
     }
     if (r.l1 > 0) {
 #pragma omp simd
@@ -88,12 +104,12 @@ INLINE real TYPED(shrunk)(real p, real threshold)
     return p - (cut < -threshold ? -threshold : cut);
 }
 
-INLINE real TYPED(averaged)(real e, real p, TYPE(scale) gain)
+INLINE real TYPED(averaged)(real e, real p, real gain)
 {
-    return TYPED(flush)(e + TYPED(scaled)(gain, p - e));
+    return TYPED(flush)(e + gain * (p - e));
 }
 
-INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, TYPE(scale) gain)
+INLINE void TYPED(average)(real *restrict e, const real *restrict p, ptrdiff_t n, real gain)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++)

@@ -10,85 +10,157 @@
  * param p (n) in and out, grad g (n) in, square_avg s, grad_avg a, momentum_buffer b (n) in and out.
  * Bytes per element in float32: 20, and 8 more for each of centered and momentum. */
 
+#ifndef NUMFUSE_RMSPROP_H
+#define NUMFUSE_RMSPROP_H
+
+enum { RMSPROP_BLOCK = 32 };
+
+#endif
+
 typedef struct {
-    TYPE(scale) square_gain, gain, one, momentum, lr;
-    real alpha, eps;
+    real alpha, gain, limit, average_limit, eps, momentum, lr;
+    bool nesterov;
 } TYPE(rmsprop_scalars);
 
-INLINE void TYPED(rmsprop_range)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
-                                 real *restrict b, ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k,
-                                 bool centered, bool decays, bool has_momentum, bool nesterov)
+typedef struct {
+    real *p, *s, *a, *b, *e;
+    const real *g;
+} TYPE(rmsprop_arrays);
+
+/* A block's gradients as they count, and what their roots are taken of; then the denominators. */
+typedef struct {
+    real u[RMSPROP_BLOCK], d[RMSPROP_BLOCK];
+} TYPE(rmsprop_block);
+
+INLINE void TYPED(rmsprop_moments)(const real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
+                                   TYPE(rmsprop_block) *restrict block, ptrdiff_t n, TYPE(regularizer) r,
+                                   TYPE(rmsprop_scalars) k, bool centered, bool coupled)
 {
-    real momentum = k.momentum.factor;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.grad_scale * g[i];
-        if (decays)
-            u += TYPED(scaled)(r.weight_decay, p[i]);
-        real variance = TYPED(flush)(k.alpha * s[i] + TYPED(scaled_square)(k.square_gain, u));
+        real u = TYPED(zero_below)(coupled ? g[i] + r.weight_decay * p[i] : g[i], k.limit);
+        real variance = TYPED(flush)(k.alpha * s[i] + (k.gain * u) * u);
         s[i] = variance;
         if (centered) {
-            real average = TYPED(flush)(k.alpha * a[i] + TYPED(scaled)(k.gain, u));
+            real average = TYPED(zero_below)(k.alpha * a[i] + k.gain * u, k.average_limit);
             a[i] = average;
-            variance -= TYPED(scaled_square)(k.one, average);
+            variance -= average * average;
             variance = variance < REAL_TINY ? 0 : variance;
         }
-        u /= SQRT(variance) + k.eps;
-        if (has_momentum) {
-            real velocity = momentum * b[i] + u;
-            b[i] = TYPED(flush)(velocity);
-            u = nesterov ? u + TYPED(scaled)(k.momentum, velocity) : velocity;
-        }
-        p[i] = p[i] * r.keep - TYPED(scaled)(k.lr, u);
+        block->u[i] = u;
+        block->d[i] = variance;
     }
 }
 
-INLINE void TYPED(rmsprop_block)(real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
-                                 real *restrict b, ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k,
-                                 bool centered, bool decays, bool nesterov)
+INLINE void TYPED(rmsprop_denominators)(real *restrict d, ptrdiff_t n, TYPE(rmsprop_scalars) k)
 {
-    if (!b)
-        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, false, false);
-    else if (nesterov)
-        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, true, true);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++)
+        d[i] = SQRT(d[i]) + k.eps;
+}
+
+INLINE void TYPED(rmsprop_quotients)(real *restrict p, real *restrict b, const TYPE(rmsprop_block) *restrict block,
+                                     ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k, bool decoupled,
+                                     bool has_momentum, bool nesterov)
+{
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real u = block->u[i] / block->d[i];
+        if (has_momentum) {
+            real velocity = TYPED(flush)(k.momentum * b[i] + u);
+            b[i] = velocity;
+            u = nesterov ? u + k.momentum * velocity : velocity;
+        }
+        p[i] = (decoupled ? p[i] * r.keep : p[i]) - k.lr * u;
+    }
+}
+
+/* From element i on, as the next one. */
+INLINE void TYPED(rmsprop_begin)(TYPE(rmsprop_arrays) a, TYPE(rmsprop_block) *block, ptrdiff_t i, ptrdiff_t n,
+                                 TYPE(regularizer) r, TYPE(rmsprop_scalars) k)
+{
+    real buffer[RMSPROP_BLOCK], *average = a.a ? a.a + i : a.a;
+    const real *g = TYPED(regularize_grads)(buffer, a.g + i, a.p + i, n, r);
+    bool coupled = r.plain && r.decay == COUPLED;
+    if (average && coupled)
+        TYPED(rmsprop_moments)(a.p + i, g, a.s + i, average, block, n, r, k, true, true);
+    else if (average)
+        TYPED(rmsprop_moments)(a.p + i, g, a.s + i, average, block, n, r, k, true, false);
+    else if (coupled)
+        TYPED(rmsprop_moments)(a.p + i, g, a.s + i, average, block, n, r, k, false, true);
     else
-        TYPED(rmsprop_range)(p, g, s, a, b, n, r, k, centered, decays, true, false);
+        TYPED(rmsprop_moments)(a.p + i, g, a.s + i, average, block, n, r, k, false, false);
+}
+
+INLINE void TYPED(rmsprop_finish)(TYPE(rmsprop_arrays) a, const TYPE(rmsprop_block) *block, ptrdiff_t i, ptrdiff_t n,
+                                  TYPE(regularizer) r, TYPE(rmsprop_scalars) k)
+{
+    real *velocity = a.b ? a.b + i : a.b;
+    bool decoupled = r.decay == DECOUPLED;
+    if (!velocity && decoupled)
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, true, false, false);
+    else if (!velocity)
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, false, false, false);
+    else if (k.nesterov && decoupled)
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, true, true, true);
+    else if (k.nesterov)
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, false, true, true);
+    else if (decoupled)
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, true, true, false);
+    else
+        TYPED(rmsprop_quotients)(a.p + i, velocity, block, n, r, k, false, true, false);
+    TYPED(regularize_params)(a.p + i, a.e ? a.e + i : a.e, n, r);
+}
+
+/* In blocks of a few vectors: one's quotients are taken after the moments of the next, and before its roots, so that
+ * neither is waited for. */
+INLINE void TYPED(rmsprop_part)(TYPE(rmsprop_arrays) a, ptrdiff_t n, TYPE(regularizer) r, TYPE(rmsprop_scalars) k)
+{
+    TYPE(rmsprop_block) blocks[2];
+    ptrdiff_t i = 0;
+    int now = 0;
+    for (; i + RMSPROP_BLOCK <= n; i += RMSPROP_BLOCK, now = !now) {
+        TYPED(rmsprop_begin)(a, &blocks[now], i, RMSPROP_BLOCK, r, k);
+        if (i > 0)
+            TYPED(rmsprop_finish)(a, &blocks[!now], i - RMSPROP_BLOCK, RMSPROP_BLOCK, r, k);
+        TYPED(rmsprop_denominators)(blocks[now].d, RMSPROP_BLOCK, k);
+    }
+    if (i > 0)
+        TYPED(rmsprop_finish)(a, &blocks[!now], i - RMSPROP_BLOCK, RMSPROP_BLOCK, r, k);
+    TYPED(rmsprop_begin)(a, &blocks[now], i, n - i, r, k);
+    TYPED(rmsprop_denominators)(blocks[now].d, n - i, k);
+    TYPED(rmsprop_finish)(a, &blocks[now], i, n - i, r, k);
 }
 
 static void TYPED(rmsprop_step)(const rmsprop_args *o, ptrdiff_t begin, ptrdiff_t end)
 {
     const tensor_list *t = &o->step.tensors;
-    TYPE(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr), rest = TYPED(rest_of)(r);
+    TYPE(regularizer) r = TYPED(make_regularizer)(&o->step, o->step.lr);
     TYPE(rmsprop_scalars) k = {
-        .square_gain = TYPED(make_square_scale)(1 - o->alpha),
-        .gain = TYPED(make_scale)(1 - o->alpha),
-        .one = TYPED(make_square_scale)(1),
-        .momentum = TYPED(make_scale)(o->momentum),
-        .lr = TYPED(make_scale)(o->step.lr),
         .alpha = (real)o->alpha,
-        .eps = (real)o->eps,
+        .gain = (real)(1 - o->alpha),
+        .limit = TYPED(square_limit)(1 - o->alpha),
+        .average_limit = TYPED(square_limit)(1),
+        .eps = TYPED(root_eps)(o->eps, 1),
+        .momentum = (real)o->momentum,
+        .lr = (real)o->step.lr,
+        .nesterov = o->nesterov,
     };
-    real buffer[REGULARIZE_BLOCK];
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
-        tensor_part part = part_of_tensor(t, i, begin, end), block;
-        for (ptrdiff_t done = 0; done < part.size; done += block.size) {
-            block = TYPED(block_of)(part, done, r);
-            real *p = TYPED(array_from)(o->step.params, block);
-            real *e = TYPED(array_from)(o->step.ema_params, block);
-            const real *g = TYPED(array_from)(o->step.grads, block);
-            g = TYPED(regularize_grads)(buffer, g, p, block.size, r);
-            real *s = TYPED(array_from)(o->square_avgs, block);
-            real *a = TYPED(array_from)(o->grad_avgs, block);
-            real *b = TYPED(array_from)(o->momentum_buffers, block);
-            if (a && rest.decays)
-                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, true, true, o->nesterov);
-            else if (a)
-                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, true, false, o->nesterov);
-            else if (rest.decays)
-                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, true, o->nesterov);
-            else
-                TYPED(rmsprop_block)(p, g, s, a, b, block.size, rest, k, false, false, o->nesterov);
-            TYPED(regularize_params)(p, e, block.size, r);
-        }
+        tensor_part part = part_of_tensor(t, i, begin, end);
+        TYPE(rmsprop_arrays) arrays = {
+            .p = TYPED(array_from)(o->step.params, part),
+            .g = TYPED(array_from)(o->step.grads, part),
+            .s = TYPED(array_from)(o->square_avgs, part),
+            .a = TYPED(array_from)(o->grad_avgs, part),
+            .b = TYPED(array_from)(o->momentum_buffers, part),
+            .e = TYPED(array_from)(o->step.ema_params, part),
+        };
+        /* The commonest apart: the compiler then knows its options. */
+        if (r.plain && r.decay == NO_DECAY && !arrays.a && !arrays.b) {
+            r.plain = true, r.decay = NO_DECAY, arrays.a = arrays.b = arrays.e = NULL;
+            TYPED(rmsprop_part)(arrays, part.size, r, k);
+        } else
+            TYPED(rmsprop_part)(arrays, part.size, r, k);
     }
 }

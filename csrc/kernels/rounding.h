@@ -1,36 +1,29 @@
-/* The subnormal rule: a running quantity below the smallest normal number becomes 0, and an update
- * term that would be subnormal is 0. The term's factor is tested before the product is taken, since
- * making a subnormal number is what is slow. */
+/* The subnormal rule, since arithmetic on subnormal numbers can be slow: a running quantity below the smallest normal
+ * number becomes 0, and what is squared counts as 0 where its square would be subnormal. Terms that are only added
+ * need no such care: they are subnormal in passing. */
 
+/* By its exponent bits, which takes no absolute value. */
 INLINE real TYPED(flush)(real x)
 {
-    return ABS(x) < REAL_TINY ? 0 : x;
+    const BITS exponent = (BITS)(2 * REAL_MAX_EXP - 1) << (REAL_MANT_DIG - 1);
+    return (TYPED(bits_of)(x) & exponent) == 0 ? 0 : x;
 }
 
-/* A factor, and the magnitude below which its product with x, or with x * x, would be subnormal. */
-typedef struct {
-    real factor, limit;
-} TYPE(scale);
-
-INLINE TYPE(scale) TYPED(make_scale)(double factor)
+/* The magnitude below which factor * x * x is subnormal, for a factor of at most 1; of a factor of 0 none. */
+INLINE real TYPED(square_limit)(double factor)
 {
-    double magnitude = fabs(factor) < 1 ? fabs(factor) : 1;
-    return (TYPE(scale)){(real)factor, (real)(REAL_TINY / magnitude)};
+    return factor > 0 ? (real)sqrt(REAL_TINY / factor) : 0;
 }
 
-INLINE TYPE(scale) TYPED(make_square_scale)(double factor)
+INLINE real TYPED(zero_below)(real x, real limit)
 {
-    double magnitude = fabs(factor) < 1 ? fabs(factor) : 1;
-    return (TYPE(scale)){(real)factor, (real)sqrt(REAL_TINY / magnitude)};
+    return ABS(x) < limit ? 0 : x;
 }
 
-INLINE real TYPED(scaled)(TYPE(scale) s, real x)
+/* An eps beside the root of a running square, at least as large as the root of the smallest normal number times
+ * `scale`: a square that became 0 does not leave a gradient, or its average, without a denominator. */
+INLINE real TYPED(root_eps)(double eps, double scale)
 {
-    return s.factor * (ABS(x) < s.limit ? 0 : x);
-}
-
-INLINE real TYPED(scaled_square)(TYPE(scale) s, real x)
-{
-    x = ABS(x) < s.limit ? 0 : x;
-    return (s.factor * x) * x;
+    double smallest = sqrt(REAL_TINY) * scale;
+    return (real)(eps > smallest ? eps : smallest);
 }

@@ -10,25 +10,22 @@
  * Bytes per element in float32: 20; without momentum 12. */
 
 typedef struct {
-    TYPE(scale) gain, momentum, lr;
+    real gain, momentum, lr;
     bool nesterov;
 } TYPE(sgd_scalars);
 
 INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *restrict v, ptrdiff_t n,
                              TYPE(regularizer) r, TYPE(sgd_scalars) s, bool has_momentum, bool first)
 {
-    real momentum = s.momentum.factor;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.grad_scale * g[i];
-        u = r.decays ? u + TYPED(scaled)(r.weight_decay, p[i]) : u;
+        real u = r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i];
         if (has_momentum) {
-            /* What flush makes 0 is below every limit of a scale, too. */
-            real gained = TYPED(scaled)(s.gain, u), velocity = first ? u : momentum * v[i] + gained;
-            v[i] = TYPED(flush)(velocity);
-            u = s.nesterov ? gained + TYPED(scaled)(s.momentum, velocity) : velocity;
+            real gained = s.gain * u, velocity = TYPED(flush)(first ? u : s.momentum * v[i] + gained);
+            v[i] = velocity;
+            u = s.nesterov ? gained + s.momentum * velocity : velocity;
         }
-        p[i] = p[i] * r.keep - TYPED(scaled)(s.lr, u);
+        p[i] = (r.decay == DECOUPLED ? p[i] * r.keep : p[i]) - s.lr * u;
     }
 }
 
@@ -37,9 +34,9 @@ static void TYPED(sgd_step)(const sgd_args *a, ptrdiff_t begin, ptrdiff_t end)
     const tensor_list *t = &a->step.tensors;
     TYPE(regularizer) r = TYPED(make_regularizer)(&a->step, a->step.lr), rest = TYPED(rest_of)(r);
     TYPE(sgd_scalars) s = {
-        .gain = TYPED(make_scale)(1 - (a->running_average ? a->momentum : a->dampening)),
-        .momentum = TYPED(make_scale)(a->momentum),
-        .lr = TYPED(make_scale)(a->step.lr),
+        .gain = (real)(1 - (a->running_average ? a->momentum : a->dampening)),
+        .momentum = (real)a->momentum,
+        .lr = (real)a->step.lr,
         .nesterov = a->nesterov,
     };
     real buffer[REGULARIZE_BLOCK];

@@ -8,7 +8,7 @@ import pytest
 from helpers.arrays import flat, misaligned
 from helpers.optimizers import STEPS, Step, every_step
 from helpers.refusals import assert_refused
-from numfuse import native
+from numfuse import native, reference
 
 SHAPES = [(5,), (2, 3), (3, 1, 2), ()]
 LISTS = [(step, argument) for step in STEPS.values() for argument in ["params", "grads", *step.lists]]
@@ -182,6 +182,53 @@ def test_small_gradients_make_no_subnormal_state(kernels, step, value):
     for name in ("square_avgs", "exp_avg_sqs"):  # (1 - 0.97) * 1e-19^2 is subnormal in float32
         if name in actual:
             assert not actual[name][0].any()
+
+
+def fading(dtype):
+    """Gradients to take after ordinary ones: what their squares, products and decayed averages are is subnormal."""
+    tiny = np.finfo(dtype).tiny
+    mixed = np.random.default_rng(1).standard_normal(9).astype(dtype)
+    mixed[4] = tiny / 16
+    return [dtype(1), np.sqrt(tiny), tiny * 2**26, tiny, tiny / 16, dtype(0), mixed]
+
+
+@every_step
+@every_dtype
+def test_fading_gradients_give_the_bits_of_the_twin(step, dtype):
+    """For as many steps as averages take to become subnormal, were they left to: 0.97^3000 < 2^-126.
+
+    In float64 that would be eight times as many. There gradients are small from the start: the squares of some are just
+    normal, and some are so themselves."""
+    for value in fading(dtype):
+        ours = step.arguments(shapes=[(9,)], dtype=dtype, lr=1e-3, weight_decay=0.0)
+        if dtype is np.float64:
+            ours["grads"][0] *= 2.0 ** np.repeat([-490, -1000], [5, 4])
+        for _ in range(3):
+            getattr(native, step.kernel)(**ours)
+        ours["grads"][0][...] = value
+        twin = copied(ours)
+        for _ in range(30):
+            for _ in range(100):
+                getattr(native, step.kernel)(**ours)
+                getattr(reference, step.kernel)(**twin)
+            assert_same_bits(ours, twin)
+
+
+@each("step", [step for step in STEPS.values() if "eps" in step.options])
+@every_dtype
+@pytest.mark.parametrize("eps", [0.0, 1e-300])
+def test_no_step_divides_by_the_root_of_a_square_that_became_zero(kernels, step, dtype, eps):
+    """One gradient whose square is just normal, or just not, then none: a step moves by a few learning rates."""
+    root = np.sqrt(np.finfo(dtype).tiny)
+    absent = dict.fromkeys(name for name in step.lists if name not in step.plain_states)
+    actual = step.arguments(shapes=[(96,)], dtype=dtype, **{**step.plain, "eps": eps}, **absent, weight_decay=0.0)
+    actual["params"][0][...] = 0
+    actual["grads"][0][...] = root * 2.0 ** np.linspace(-8, 8, 96)
+    for _ in range(400):
+        before = actual["params"][0].copy()
+        getattr(kernels, step.kernel)(**actual)
+        assert np.abs(actual["params"][0] - before).max() <= 16 * actual["lr"]
+        actual["grads"][0][...] = 0
 
 
 def replaced(step, argument, replacement):

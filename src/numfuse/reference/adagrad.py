@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, scalar, scaled, scaled_square
+from .rounding import flush, flush_square, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -29,6 +29,7 @@ def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, *
         step_lr = lr / (1 + float(steps[i] - 1) * lr_decay)
         g = regularize_before(g, p, lr=step_lr, **regularization)
         s = sums[i]
-        s[...] = flush(s + scaled_square(1.0, g))
-        p[...] = p - scaled(step_lr, g / (np.sqrt(s) + scalar(eps, p.dtype)))
+        g = flush_square(g, 1.0)
+        s[...] = flush(s + g * g)
+        p[...] = p - scalar(step_lr, p.dtype) * (g / (np.sqrt(s) + root_eps(eps, p.dtype)))
         regularize_after(p, ema_params and ema_params[i], lr=step_lr, **regularization)

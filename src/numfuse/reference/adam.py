@@ -3,7 +3,7 @@ import math
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, integer_power, scalar, scaled, scaled_square
+from .rounding import flush, flush_square, integer_power, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -37,13 +37,14 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
         step_size = lr / (1 - integer_power(beta1, int(steps[i])))
         root_scale = 1 / math.sqrt(1 - integer_power(beta2, int(steps[i])))
         g = regularize_before(g, p, lr=lr, **regularization)
+        g = flush_square(g, 1 - beta2)
         m, v = exp_avgs[i], exp_avg_sqs[i]
-        m[...] = flush(scalar(beta1, dtype) * m + scaled(1 - beta1, g))
-        v[...] = flush(scalar(beta2, dtype) * v + scaled_square(1 - beta2, g))
+        m[...] = flush(scalar(beta1, dtype) * m + scalar(1 - beta1, dtype) * g)
+        v[...] = flush(scalar(beta2, dtype) * v + (scalar(1 - beta2, dtype) * g) * g)
         if max_exp_avg_sqs is not None:
             w = max_exp_avg_sqs[i]
             w[...] = np.where(w >= v, w, v)
             v = w
-        denominator = np.sqrt(v) * scalar(root_scale, dtype) + scalar(eps, dtype)
-        p[...] = p - scaled(step_size, m / denominator)
+        denominator = np.sqrt(v) * scalar(root_scale, dtype) + root_eps(eps, dtype, root_scale)
+        p[...] = p - scalar(step_size, dtype) * (m / denominator)
         regularize_after(p, ema_params and ema_params[i], lr=lr, **regularization)

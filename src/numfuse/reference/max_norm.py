@@ -4,7 +4,7 @@ import numpy as np
 
 from .grad_norm import sums_of_squares
 from .regularize import average
-from .rounding import scaled
+from .rounding import scalar
 
 UNIT = 2.0**-600
 
@@ -36,7 +36,7 @@ def max_norm(params, ema_params, *, max_norm, ema_decay):
                 if norm == math.inf:
                     _limit_huge(row, max_norm)
                 elif norm > max_norm:
-                    row[...] = scaled(max_norm / norm, row)
+                    row *= scalar(max_norm / norm, row.dtype)
             p[...] = rows.reshape(p.shape)
         if ema_params is not None:
             ema_params[i][...] = average(ema_params[i], p, ema_decay)
@@ -49,4 +49,5 @@ def _norms(rows):
 def _limit_huge(row, max_norm):
     [norm] = _norms(UNIT * row[np.newaxis].astype(np.float64))
     if norm > max_norm * UNIT:
-        row[...] = scaled(max_norm / norm, scaled(UNIT, row))
+        row *= scalar(UNIT, row.dtype)
+        row *= scalar(max_norm / norm, row.dtype)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .rounding import flush, scalar, scaled
+from .rounding import flush, scalar
 
 
 def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize,
@@ -32,7 +32,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
     g = np.where(g > largest, largest, g)
     g = np.where(g < -largest, -largest, g)
     if weight_decay and not decoupled:
-        g = g + scaled(weight_decay, p)
+        g = g + scalar(weight_decay, dtype) * p
     strength = flush(scalar(0.0 if proximal else l1, dtype))
     if strength > 0:
         g = np.where(np.abs(p) > 0, g + np.copysign(strength, p), g)
@@ -53,4 +53,4 @@ def regularize_after(p, e, *, lr, l1, proximal, ema_decay, **_):
 
 def average(e, p, ema_decay):
     """The exponential moving average once p has come. Of a p that stays the same it stays the same, too."""
-    return flush(e + scaled(1 - ema_decay, p - e))
+    return flush(e + scalar(1 - ema_decay, p.dtype) * (p - e))

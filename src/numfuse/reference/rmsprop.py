@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, scalar, scaled, scaled_square
+from .rounding import flush, flush_square, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -37,19 +37,20 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
         steps[i] += 1
         dtype = p.dtype
         g = regularize_before(g, p, lr=lr, **regularization)
+        g = flush_square(g, 1 - alpha)
         s = square_avgs[i]
-        s[...] = flush(scalar(alpha, dtype) * s + scaled_square(1 - alpha, g))
+        s[...] = flush(scalar(alpha, dtype) * s + (scalar(1 - alpha, dtype) * g) * g)
         if grad_avgs is None:
             variance = s
         else:
             a = grad_avgs[i]
-            a[...] = flush(scalar(alpha, dtype) * a + scaled(1 - alpha, g))
-            variance = s - scaled_square(1.0, a)
+            a[...] = flush_square(scalar(alpha, dtype) * a + scalar(1 - alpha, dtype) * g, 1.0)
+            variance = s - a * a
             variance = np.where(variance < np.finfo(dtype).tiny, dtype.type(0), variance)
-        u = g / (np.sqrt(variance) + scalar(eps, dtype))
+        u = g / (np.sqrt(variance) + root_eps(eps, dtype))
         if momentum:
             b = momentum_buffers[i]
             b[...] = flush(scalar(momentum, dtype) * b + u)
-            u = u + scaled(momentum, b) if nesterov else b
-        p[...] = p - scaled(lr, u)
+            u = u + scalar(momentum, dtype) * b if nesterov else b
+        p[...] = p - scalar(lr, dtype) * u
         regularize_after(p, ema_params and ema_params[i], lr=lr, **regularization)

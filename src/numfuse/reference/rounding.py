@@ -2,8 +2,9 @@
 
 Arithmetic on subnormal numbers is slow by a factor of 20 and more on many CPUs, and a decaying
 average would stay subnormal for ever. So a running quantity below the smallest normal number
-becomes 0, and an update term that would be subnormal is 0. Scalars are computed in double and
-rounded once to the arrays' dtype.
+becomes 0, and what is squared counts as 0 where its square would be subnormal. Terms that are only
+added need no such care: they are subnormal in passing. Scalars are computed in double and rounded
+once to the arrays' dtype.
 """
 
 import math
@@ -22,17 +23,18 @@ def flush(x):
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
 
 
-def scaled(factor, x):
-    """`factor * x`, and 0 where that would be subnormal."""
-    limit = scalar(_quotient(float(np.finfo(x.dtype).tiny), min(abs(factor), 1.0)), x.dtype)
-    return scalar(factor, x.dtype) * np.where(np.abs(x) < limit, x.dtype.type(0), x)
+def flush_square(x, factor):
+    """`x`, with 0 for every element of which `factor * x * x` would be subnormal; `factor` is at most 1."""
+    limit = scalar(math.sqrt(float(np.finfo(x.dtype).tiny) / factor) if factor > 0 else 0.0, x.dtype)
+    return np.where(np.abs(x) < limit, x.dtype.type(0), x)
 
 
-def scaled_square(factor, x):
-    """`factor * x * x`, and 0 where that would be subnormal."""
-    limit = scalar(math.sqrt(_quotient(float(np.finfo(x.dtype).tiny), min(abs(factor), 1.0))), x.dtype)
-    x = np.where(np.abs(x) < limit, x.dtype.type(0), x)
-    return (scalar(factor, x.dtype) * x) * x
+def root_eps(eps, dtype, scale=1.0):
+    """`eps` beside the root of a running square: at least the root of the smallest normal number times `scale`.
+
+    A square that became 0 so does not leave a gradient, or its average, without a denominator.
+    """
+    return scalar(max(eps, math.sqrt(float(np.finfo(dtype).tiny)) * scale), dtype)
 
 
 def integer_power(base, exponent):
@@ -44,7 +46,3 @@ def integer_power(base, exponent):
         base *= base
         exponent >>= 1
     return result
-
-
-def _quotient(a, b):
-    return a / b if b else math.inf

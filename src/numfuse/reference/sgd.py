@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, scalar, scaled
+from .rounding import flush, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -36,11 +36,11 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
         steps[i] += 1
         g = regularize_before(g, p, lr=lr, **regularization)
         if momentum:
-            v, gained = momentum_buffers[i], scaled(1 - dampening, g)
+            v, gained = momentum_buffers[i], scalar(1 - dampening, p.dtype) * g
             if steps[i] == 1 and not running_average:
                 v[...] = flush(g)
             else:
                 v[...] = flush(scalar(momentum, p.dtype) * v + gained)
-            g = gained + scaled(momentum, v) if nesterov else v
-        p[...] = p - scaled(lr, g)
+            g = gained + scalar(momentum, p.dtype) * v if nesterov else v
+        p[...] = p - scalar(lr, p.dtype) * g
         regularize_after(p, ema_params and ema_params[i], lr=lr, **regularization)
