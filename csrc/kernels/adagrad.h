@@ -13,8 +13,9 @@ INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real 
     const real limit = TYPED(square_limit)(1);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = TYPED(zero_below)(r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i], limit);
-        real sum = TYPED(flush)(s[i] + u * u);
+        real exact = r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i], u = TYPED(zero_below)(exact, limit);
+        /* That is u * u, which gcc would take of `exact`, and then select. */
+        real sum = TYPED(flush)(s[i] + u * exact);
         s[i] = sum;
         p[i] = (r.decay == DECOUPLED ? p[i] * r.keep : p[i]) - lr * (u / (SQRT(sum) + eps));
     }

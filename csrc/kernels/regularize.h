@@ -1,6 +1,6 @@
 /* regularize: what every optimizer step may do to a gradient before its own formula, and to a parameter after it.
  *
- *   g = grad_scale * g                                (maximize: -grad_scale)
+ *   g = grad_scale * g                                (maximize: -grad_scale; unless 1; a subnormal g counts as 0)
  *   g = min(max(g, -max_grad_value), max_grad_value)  (a NaN stays one)
  *   g = g + weight_decay * p                          (unless decoupled)
  *   g = g + l1 * sign(p)                              (unless proximal)
@@ -48,11 +48,8 @@ INLINE TYPE(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
 /* What is left for the step's own formula. */
 INLINE TYPE(regularizer) TYPED(rest_of)(TYPE(regularizer) r)
 {
-    if (!r.plain) {
-        r.grad_scale = 1;
-        r.max_grad_value = INFINITY;
-        r.decay = r.decay == COUPLED ? NO_DECAY : r.decay;
-    }
+    if (!r.plain && r.decay == COUPLED)
+        r.decay = NO_DECAY;
     return r;
 }
 
@@ -63,39 +60,42 @@ INLINE tensor_part TYPED(block_of)(tensor_part part, ptrdiff_t done, TYPE(regula
     return (tensor_part){part.index, part.begin + done, r.plain || left < REGULARIZE_BLOCK ? left : REGULARIZE_BLOCK};
 }
 
-INLINE real TYPED(clipped)(TYPE(regularizer) r, real g)
+INLINE real TYPED(clipped)(real g, real largest)
 {
-    real u = r.grad_scale * g;
-    u = u > r.max_grad_value ? r.max_grad_value : u;
-    return u < -r.max_grad_value ? -r.max_grad_value : u;
+    g = g > largest ? largest : g;
+    return g < -largest ? -largest : g;
 }
 
-/* A block's gradients, finished in `buffer`; in a plain step as they are. */
-INLINE const real *TYPED(regularize_grads)(real *restrict buffer, const real *restrict g, const real *restrict p,
-                                           ptrdiff_t n, TYPE(regularizer) r)
+/* A block's gradients, finished in `buffer` if anything becomes of them. */
+INLINE const real *TYPED(regularize_grads)(real *buffer, const real *g, const real *p, ptrdiff_t n, TYPE(regularizer) r)
 {
     if (r.plain)
         return g;
+    if (r.grad_scale != 1) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            buffer[i] = r.grad_scale * TYPED(flush)(g[i]);
+        g = buffer;
+    }
     if (r.max_grad_value < (real)INFINITY) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] = TYPED(clipped)(r, g[i]);
-    } else {
-#pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] = r.grad_scale * g[i];
+            buffer[i] = TYPED(clipped)(g[i], r.max_grad_value);
+        g = buffer;
     }
     if (r.decay == COUPLED) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] += r.weight_decay * p[i];
+            buffer[i] = g[i] + r.weight_decay * p[i];
+        g = buffer;
     }
     if (r.l1 > 0) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] = ABS(p[i]) > 0 ? buffer[i] + COPYSIGN(r.l1, p[i]) : buffer[i];
+            buffer[i] = ABS(p[i]) > 0 ? g[i] + COPYSIGN(r.l1, p[i]) : g[i];
+        g = buffer;
     }
-    return buffer;
+    return g;
 }
 
 INLINE real TYPED(shrunk)(real p, real threshold)
