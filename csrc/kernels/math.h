@@ -69,8 +69,8 @@ UNSEEN float silu_range_float[] = {88.6f};
 UNSEEN double silu_range_double[] = {709.7};
 UNSEEN float sigmoids_range_float[] = {-66, 105};
 UNSEEN double sigmoids_range_double[] = {-531.7, 746};
-UNSEEN float normal_range_float[] = {13.25f};
-UNSEEN double normal_range_double[] = {37.65625};
+UNSEEN float normal_range_float[] = {13.25f, 0};
+UNSEEN double normal_range_double[] = {37.65625, 0};
 
 #define TERMS(array) array, (int)(sizeof array / sizeof *array)
 
@@ -92,20 +92,26 @@ INLINE real TYPED(from_bits)(BITS bits)
     return x;
 }
 
-/* Many terms by even and odd powers apart, so that fewer operations wait for each other; few with fewer roundings. */
+/* Even and odd powers apart, so that fewer operations wait for each other. */
 INLINE real TYPED(polynomial)(real x, const real *terms, int n)
 {
-    real square = x * x, sum[2] = {terms[n - 1], 0};
-    if (n <= 5) {
-        for (int i = n - 2; i >= 0; i--)
-            sum[0] = sum[0] * x + terms[i];
-        return sum[0];
-    }
+    real square = x * x, sum[2];
     sum[(n - 1) % 2] = terms[n - 1];
     sum[(n - 2) % 2] = terms[n - 2];
     for (int i = n - 3; i >= 0; i--)
         sum[i % 2] = sum[i % 2] * square + terms[i];
     return sum[0] + sum[1] * x;
+}
+
+/* Where nothing waits for a few terms, with fewer roundings. */
+INLINE real TYPED(early_polynomial)(real x, const real *terms, int n)
+{
+    real sum = terms[n - 1];
+    if (n > 5)
+        return TYPED(polynomial)(x, terms, n);
+    for (int i = n - 2; i >= 0; i--)
+        sum = sum * x + terms[i];
+    return sum;
 }
 
 /* The whole number n next to x / ln 2, and *power = 2^(n - lift), 0 or infinite where its exponent comes to the end. */
@@ -228,17 +234,18 @@ INLINE void TYPED(normal_parts)(real x, real *t, real *power, real *rest, real *
     real square = (real)-0.5 * (first * first), tail = (real)-0.5 * ((z + first) * (z - first));
     *t = z;
     *rest = TYPED(reduced_expm1)(TYPED(reduced)(square, tail, 0, power));
-    *over = TYPED(polynomial)(z, TERMS(TYPED(tail_terms)));
-    *under = TYPED(tail_slope)[0] * (z * *over) + TYPED(polynomial)(z, TERMS(TYPED(tail_rest)));
+    *over = TYPED(early_polynomial)(z, TERMS(TYPED(tail_terms)));
+    *under = TYPED(tail_slope)[0] * (z * *over) + TYPED(early_polynomial)(z, TERMS(TYPED(tail_rest)));
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|). */
 INLINE real TYPED(gelu)(real x)
 {
-    real t, power, rest, over, under;
+    const real zero = TYPED(normal_range)[1];
+    real t, power, rest, over, under, share;
     TYPED(normal_parts)(x, &t, &power, &rest, &over, &under);
-    over *= t;
-    return (x > 0 ? x : 0 * x) - (over + over * rest) * power / under;
+    share = over * t * power / under;
+    return (x - (x < zero ? x : zero)) - (share + share * rest);
 }
 
 /* Phi(x), the share of the normal distribution that lies below x, and *bell = exp(-x^2 / 2). */
@@ -247,6 +254,7 @@ INLINE real TYPED(normal_cdf)(real x, real *bell)
     real t, power, rest, over, under, tail;
     TYPED(normal_parts)(x, &t, &power, &rest, &over, &under);
     *bell = power + power * rest;
-    tail = over * *bell / under;
+    tail = over * power / under;
+    tail += tail * rest;
     return x > 0 ? 1 - tail : tail;
 }
