@@ -13,12 +13,15 @@
 #define GELU_TANH_CUBIC 0.044715
 #define NORMAL_DENSITY_AT_0 0.3989422804014327 /* 1 / sqrt(2 pi) */
 
+UNSEEN float gelu_tanh_range_float[] = {40};
+UNSEEN double gelu_tanh_range_double[] = {40};
+
 #endif
 
 /* f(x); `function` is a constant. */
 INLINE real TYPED(activation)(real x, real alpha, int function)
 {
-    real bell;
+    real below; /* computed apart from the choice, which is then no branch */
     switch (function) {
     case SIGMOID:
         return TYPED(sigmoid)(x);
@@ -27,11 +30,12 @@ INLINE real TYPED(activation)(real x, real alpha, int function)
     case LEAKY_RELU:
         return x > 0 ? x : alpha * x;
     case ELU:
-        return x > 0 ? x : alpha * TYPED(expm1)(x > 0 ? 0 : x);
+        below = alpha * TYPED(expm1)(x);
+        return x > 0 ? x : below;
     case SILU:
-        return x * TYPED(sigmoid)(x);
+        return TYPED(silu)(x);
     case GELU:
-        return x * TYPED(normal_cdf)(x, &bell);
+        return TYPED(gelu)(x);
     default:
         return x * TYPED(sigmoid)((real)GELU_TANH_SCALE * (x + (real)GELU_TANH_CUBIC * (x * x * x)));
     }
@@ -40,7 +44,8 @@ INLINE real TYPED(activation)(real x, real alpha, int function)
 /* f'(x), where x is f's result for sigmoid and tanh. */
 INLINE real TYPED(activation_slope)(real x, real alpha, int function)
 {
-    real bell, share, cubic;
+    const real end = TYPED(gelu_tanh_range)[0];
+    real bell, below, share, rest, cubic;
     switch (function) {
     case SIGMOID:
         return x * (1 - x);
@@ -49,18 +54,21 @@ INLINE real TYPED(activation_slope)(real x, real alpha, int function)
     case LEAKY_RELU:
         return x > 0 ? 1 : alpha;
     case ELU:
-        return x > 0 ? 1 : alpha * TYPED(exp)(x);
+        below = alpha * TYPED(exp)(x);
+        return x > 0 ? 1 : below;
     case SILU:
-        return TYPED(sigmoid)(x) * (1 + x * TYPED(sigmoid)(-x));
+        share = TYPED(sigmoids)(x, &rest);
+        return share * (1 + x * rest);
     case GELU:
         share = TYPED(normal_cdf)(x, &bell);
         return share + x * ((real)NORMAL_DENSITY_AT_0 * bell);
     default:
-        /* Beyond 40, f' is 0 or 1, and the cube might overflow. */
-        x = x > 40 ? 40 : x < -40 ? -40 : x;
+        /* Beyond the end, f' is 0 or 1, and the cube might overflow. */
+        x = x < -end ? -end : x;
+        x = x > end ? end : x;
         cubic = (real)GELU_TANH_CUBIC * (x * x * x);
-        share = (real)GELU_TANH_SCALE * (x + cubic);
-        return TYPED(sigmoid)(share) * (1 + (real)GELU_TANH_SCALE * (x + 3 * cubic) * TYPED(sigmoid)(-share));
+        share = TYPED(sigmoids)((real)GELU_TANH_SCALE * (x + cubic), &rest);
+        return share * (1 + (real)GELU_TANH_SCALE * (x + 3 * cubic) * rest);
     }
 }
 

@@ -30,7 +30,7 @@ HOT = {
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_row", "exp_columns", "row_max",
     "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
-    "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
+    "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
     "softmax_gradient_columns", "dot",
 }  # fmt: skip
 # Of these, what has loops of constant length only, which leave no rest.
