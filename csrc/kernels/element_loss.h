@@ -26,7 +26,7 @@ INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdi
                                    const real *restrict t, const real *options, real option, const real *weights,
                                    double share, real *restrict grad)
 {
-    double lane[LANES] = {0};
+    double lane[LANES];
     real terms[LOSS_BLOCK];
     ptrdiff_t i = 0;
     if (in_real) {
@@ -36,6 +36,7 @@ INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdi
                                             share, grad + i);
         return TYPED(sum)(terms, n);
     }
+    clear_lanes(lane);
     for (; i + LANES <= n; i += LANES)
 #pragma omp simd
         for (int l = 0; l < LANES; l++)

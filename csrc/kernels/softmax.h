@@ -52,14 +52,19 @@ static void TYPED(softmax_forward)(const softmax_args *a, ptrdiff_t begin, ptrdi
 /* The sum of n products in double, in lanes. */
 INLINE double TYPED(dot)(const real *a, const real *b, ptrdiff_t n)
 {
-    double lane[LANES] = {0};
+    wide_double lanes[LANES / WIDE_DOUBLES];
+    double sums[LANES];
     ptrdiff_t i = 0;
+    for (int v = 0; v < LANES / WIDE_DOUBLES; v++)
+        lanes[v] = (wide_double){0};
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            lane[l] += (double)a[i + l] * (double)b[i + l];
+#pragma GCC unroll 16
+        for (int v = 0; v < LANES / WIDE_DOUBLES; v++)
+            lanes[v] += TYPED(load_wide)(a + i + v * WIDE_DOUBLES) * TYPED(load_wide)(b + i + v * WIDE_DOUBLES);
+    memcpy(sums, lanes, sizeof sums);
     for (int l = 0; l < n - i; l++)
-        lane[l] += (double)a[i + l] * (double)b[i + l];
-    return sum_lanes(lane);
+        sums[l] += (double)a[i + l] * (double)b[i + l];
+    return sum_lanes(sums);
 }
 
 INLINE void TYPED(softmax_gradient_row)(const real *y, const real *grad_y, real *grad_x, ptrdiff_t channels)
