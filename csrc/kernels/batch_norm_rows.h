@@ -159,30 +159,72 @@ INLINE ptrdiff_t TYPED(channels_in_tile)(const batch_norm_args *a, ptrdiff_t cha
     return a->channels - channel < TYPED(TILE) ? a->channels - channel : TYPED(TILE);
 }
 
-/* n channels of a row, from number `channel` on. A function of its own, for the registers' sake. */
-static void TYPED(normalize_row)(const batch_norm_args *a, const real *x, real *y, ptrdiff_t channel, ptrdiff_t n)
+/* Coefficients of which each kind is `apart` from the one before, and the rows that they are there for, one after the
+ * other. */
+typedef struct {
+    const real *first;
+    ptrdiff_t apart, rows;
+} TYPE(coefficients);
+
+/* The first `kinds` of the coefficients. Where rows are short and follow one another, they are repeated for as many as
+ * fit in a tile, if there are several times as many. */
+INLINE TYPE(coefficients) TYPED(repeat)(const batch_norm_args *a, int kinds, ptrdiff_t rows, bool dense, real *repeated)
 {
-    const real *high = (const real *)a->coefficients + channel, *low = high + a->channels;
-    const real *scale = low + a->channels, *bias = scale + a->channels;
-    if (a->bias) {
+    ptrdiff_t n = rows / 4;
+    if (dense && n > 1 && n > TYPED(TILE) / a->channels)
+        n = TYPED(TILE) / a->channels;
+    if (!dense || n < 2)
+        return (TYPE(coefficients)){a->coefficients, a->channels, 1};
+    for (int kind = 0; kind < kinds; kind++) {
+        real *to = repeated + kind * TYPED(TILE);
+        memcpy(to, (const real *)a->coefficients + kind * a->channels, (size_t)a->channels * sizeof *to);
+        for (ptrdiff_t done = a->channels, more; done < n * a->channels; done += more) {
+            more = n * a->channels - done < done ? n * a->channels - done : done;
+            memcpy(to + done, to, (size_t)more * sizeof *to);
+        }
+    }
+    return (TYPE(coefficients)){repeated, TYPED(TILE), n};
+}
+
+/* `low` and `bias` are constants. */
+INLINE void TYPED(normalize_values_of_row)(TYPE(coefficients) c, const real *x, real *y, ptrdiff_t n, bool low,
+                                           bool bias)
+{
+    const real *high = c.first, *lows = high + c.apart, *scale = lows + c.apart, *biases = scale + c.apart;
 #pragma omp simd
-        for (ptrdiff_t c = 0; c < n; c++)
-            y[c] = ((x[c] - high[c]) - low[c]) * scale[c] + bias[c];
-    } else {
-#pragma omp simd
-        for (ptrdiff_t c = 0; c < n; c++)
-            y[c] = ((x[c] - high[c]) - low[c]) * scale[c];
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real d = x[i] - high[i];
+        d = (low ? d - lows[i] : d) * scale[i];
+        y[i] = bias ? d + biases[i] : d;
     }
 }
 
-/* By rows: y from x and the coefficients. */
-static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
+/* n values from channel number `channel` on. A function of its own, for the registers' sake. */
+static void TYPED(normalize_row)(TYPE(coefficients) c, const real *x, real *y, ptrdiff_t channel, ptrdiff_t n, bool low,
+                                 bool bias)
 {
-    bool around = TYPED(use_nontemporal)(a, a->x, a->y) && TYPED(is_dense)(a, a->y);
+    c.first += channel;
+    if (low && bias)
+        TYPED(normalize_values_of_row)(c, x, y, n, true, true);
+    else if (low)
+        TYPED(normalize_values_of_row)(c, x, y, n, true, false);
+    else if (bias)
+        TYPED(normalize_values_of_row)(c, x, y, n, false, true);
+    else
+        TYPED(normalize_values_of_row)(c, x, y, n, false, false);
+}
+
+/* y from x and the coefficients, of which `low` is left out where it is 0. */
+INLINE void TYPED(normalize_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end, bool low)
+{
+    bool dense = TYPED(is_dense)(a, a->y), around = TYPED(use_nontemporal)(a, a->x, a->y) && dense;
+    real repeated[4 * TYPED(TILE)];
+    TYPE(coefficients) all = TYPED(repeat)(a, 4, end - begin, dense && TYPED(is_dense)(a, a->x), repeated);
     if (!around && !a->relu && !a->mask) {
-        for (ptrdiff_t r = begin; r < end; r++) {
+        for (ptrdiff_t r = begin, rows; r < end; r += rows) {
             real *y = (real *)TYPED(row)(a->y, a->inner, r);
-            TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r), y, 0, a->channels);
+            rows = all.rows < end - r ? all.rows : end - r;
+            TYPED(normalize_row)(all, TYPED(row)(a->x, a->inner, r), y, 0, rows * a->channels, low, a->bias);
         }
         return;
     }
@@ -191,8 +233,11 @@ static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t
         for (ptrdiff_t c = 0, n; c < a->channels; c += n) {
             real tile[TYPED(TILE)], *y = (real *)TYPED(row)(a->y, a->inner, r) + c, *target = around ? tile : y;
             n = TYPED(channels_in_tile)(a, c);
-            for (ptrdiff_t k = 0; k < rows; k++)
-                TYPED(normalize_row)(a, TYPED(row)(a->x, a->inner, r + k) + c, target + k * n, c, n);
+            for (ptrdiff_t k = 0, some; k < rows; k += some) {
+                const real *x = TYPED(row)(a->x, a->inner, r + k) + c;
+                some = all.rows < rows - k ? all.rows : rows - k;
+                TYPED(normalize_row)(all, x, target + k * n, c, some * n, low, a->bias);
+            }
             TYPED(relu_dropout_tile_forward)(a, target, r * a->channels + c, rows * n);
             if (around)
                 copy_nontemporal(y, tile, (size_t)(rows * n) * sizeof(real));
@@ -200,6 +245,18 @@ static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t
     }
     if (around)
         finish_nontemporal();
+}
+
+/* By rows. */
+static void TYPED(batch_norm_normalize_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
+{
+    TYPED(normalize_rows)(a, begin, end, true);
+}
+
+/* By rows: the same in inference. */
+static void TYPED(batch_norm_inference_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
+{
+    TYPED(normalize_rows)(a, begin, end, false);
 }
 
 INLINE void TYPED(add_row_products)(const batch_norm_args *a, ptrdiff_t first, int n, ptrdiff_t apart,
@@ -284,12 +341,13 @@ static void TYPED(batch_norm_merge_sums)(const batch_norm_args *a, ptrdiff_t beg
     }
 }
 
-static void TYPED(gradient_row)(const batch_norm_args *a, const real *x, const real *g, real *y, ptrdiff_t channel,
-                                ptrdiff_t n)
+/* n values from channel number `channel` on. */
+static void TYPED(gradient_row)(TYPE(coefficients) all, const real *x, const real *g, real *y, ptrdiff_t channel,
+                                ptrdiff_t n, bool training)
 {
-    const real *high = (const real *)a->coefficients + channel, *low = high + a->channels;
-    const real *average = low + a->channels, *slope = average + a->channels, *scale = slope + a->channels;
-    if (!a->training) {
+    const real *high = all.first + channel, *low = high + all.apart, *average = low + all.apart;
+    const real *slope = average + all.apart, *scale = slope + all.apart;
+    if (!training) {
 #pragma omp simd
         for (ptrdiff_t c = 0; c < n; c++)
             y[c] = g[c] * scale[c];
@@ -305,11 +363,16 @@ static void TYPED(gradient_row)(const batch_norm_args *a, const real *x, const r
 /* By rows: grad_x from grad_y, x and the coefficients. */
 static void TYPED(batch_norm_grad_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    bool around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && TYPED(is_dense)(a, a->grad_x);
+    bool dense = TYPED(is_dense)(a, a->grad_x), around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && dense;
+    bool all_dense = dense && TYPED(is_dense)(a, a->x) && TYPED(is_dense)(a, a->grad_y);
+    real repeated[5 * TYPED(TILE)];
+    TYPE(coefficients) all = TYPED(repeat)(a, 5, end - begin, all_dense, repeated);
     if (!around && !a->mask) {
-        for (ptrdiff_t r = begin; r < end; r++) {
+        for (ptrdiff_t r = begin, rows; r < end; r += rows) {
             const real *x = TYPED(row)(a->x, a->inner, r), *g = TYPED(row)(a->grad_y, a->inner, r);
-            TYPED(gradient_row)(a, x, g, (real *)TYPED(row)(a->grad_x, a->inner, r), 0, a->channels);
+            real *y = (real *)TYPED(row)(a->grad_x, a->inner, r);
+            rows = all.rows < end - r ? all.rows : end - r;
+            TYPED(gradient_row)(all, x, g, y, 0, rows * a->channels, a->training);
         }
         return;
     }
@@ -322,9 +385,11 @@ static void TYPED(batch_norm_grad_rows)(const batch_norm_args *a, ptrdiff_t begi
             n = TYPED(channels_in_tile)(a, c);
             if (a->mask)
                 TYPED(relu_dropout_tile_backward)(a, grad_y, r * a->channels + c, rows * n, passed);
-            for (ptrdiff_t k = 0; k < rows; k++) {
+            for (ptrdiff_t k = 0, some; k < rows; k += some) {
                 const real *g = a->mask ? passed + k * n : TYPED(row)(a->grad_y, a->inner, r + k) + c;
-                TYPED(gradient_row)(a, TYPED(row)(a->x, a->inner, r + k) + c, g, target + k * n, c, n);
+                const real *x = TYPED(row)(a->x, a->inner, r + k) + c;
+                some = all.rows < rows - k ? all.rows : rows - k;
+                TYPED(gradient_row)(all, x, g, target + k * n, c, some * n, a->training);
             }
             if (around)
                 copy_nontemporal(y, tile, (size_t)(rows * n) * sizeof(real));

@@ -8,14 +8,16 @@
 /* One term, and its slope divided by a constant that the loss names. */
 typedef double TYPE(element_term)(real x, real t, real option, real *slope);
 
-/* With share = 1 / divisor times that constant. */
+/* With share = 1 / divisor times that constant. What weighs nothing is taken for zeros, whose term is finite: were the
+ * value selected instead, gcc would load x and t only where there is a weight, element by element. */
 INLINE double TYPED(element)(TYPE(element_term) *term, real x, real t, real option, real weight, double share,
                              real *grad)
 {
     real slope;
-    double value = term(x, t, option, &slope);
-    *grad = weight == 0 ? 0 : slope * (real)((double)weight * share);
-    return weight == 0 ? 0 : (double)weight * value;
+    bool none = weight == 0;
+    double value = term(none ? 0 : x, none ? 0 : t, none ? 0 : option, &slope);
+    *grad = none ? 0 : slope * (real)((double)weight * share);
+    return (double)weight * value;
 }
 
 /* The sum of n terms. All elements have the same option and weigh 1 where these arrays are NULL. Terms that are
@@ -24,7 +26,7 @@ INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdi
                                    const real *restrict t, const real *options, real option, const real *weights,
                                    double share, real *restrict grad)
 {
-    double lane[LANES] = {0};
+    double lane[LANES];
     real terms[LOSS_BLOCK];
     ptrdiff_t i = 0;
     if (in_real) {
@@ -34,6 +36,7 @@ INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdi
                                             share, grad + i);
         return TYPED(sum)(terms, n);
     }
+    clear_lanes(lane);
     for (; i + LANES <= n; i += LANES)
 #pragma omp simd
         for (int l = 0; l < LANES; l++)

@@ -8,13 +8,19 @@
 /* Of unit * g. */
 INLINE double TYPED(sum_of_squares)(const real *g, ptrdiff_t n, double unit)
 {
-    double sums[LANES] = {0}, sum = 0;
+    wide_double lanes[LANES / WIDE_DOUBLES];
+    double sums[LANES], sum = 0;
     ptrdiff_t j = 0;
+    for (int v = 0; v < LANES / WIDE_DOUBLES; v++)
+        lanes[v] = (wide_double){0};
     for (; j + LANES <= n; j += LANES) {
-#pragma omp simd
-        for (int k = 0; k < LANES; k++)
-            sums[k] += (unit * g[j + k]) * (unit * g[j + k]);
+#pragma GCC unroll 16
+        for (int v = 0; v < LANES / WIDE_DOUBLES; v++) {
+            wide_double x = unit * TYPED(load_wide)(g + j + v * WIDE_DOUBLES);
+            lanes[v] += x * x;
+        }
     }
+    memcpy(sums, lanes, sizeof sums);
     for (int k = 0; j + k < n; k++)
         sums[k] += (unit * g[j + k]) * (unit * g[j + k]);
     for (int k = 0; k < LANES; k++)

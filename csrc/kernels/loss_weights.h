@@ -48,9 +48,14 @@ static void TYPED(loss_sum_weights)(const loss_args *a, ptrdiff_t begin, ptrdiff
     real weight[LOSS_BLOCK_ROWS];
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
-        TYPED(row_weights)(a, first, n, weight);
+        const real *given = weight;
+        if (a->sample_weight && !a->weight)
+            given = (const real *)a->sample_weight + first;
+        else
+            TYPED(row_weights)(a, first, n, weight);
+#pragma omp simd
         for (ptrdiff_t r = 0; r < n; r++)
-            weight[r] = weight[r] >= 0 ? weight[r] : (real)NAN;
+            weight[r] = given[r] >= 0 ? given[r] : (real)NAN;
         a->partial[block] = TYPED(sum)(weight, n);
     }
 }

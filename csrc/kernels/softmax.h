@@ -2,8 +2,8 @@
  *
  *   grad_x_c = y_c (grad_y_c - sum_k grad_y_k y_k)
  *
- * x, y, grad_y, grad_x (rows, channels). Sums are taken in double, and short rows as columns, as in exp_rows.h. Bytes
- * per element in float32: forward 8, backward 12. */
+ * x, y, grad_y, grad_x (rows, channels). Sums are taken in double, and short rows as in exp_rows.h, forward as
+ * columns. Bytes per element in float32: forward 8, backward 12. */
 
 INLINE void TYPED(softmax_row)(const real *x, real *y, ptrdiff_t channels)
 {
@@ -52,14 +52,19 @@ static void TYPED(softmax_forward)(const softmax_args *a, ptrdiff_t begin, ptrdi
 /* The sum of n products in double, in lanes. */
 INLINE double TYPED(dot)(const real *a, const real *b, ptrdiff_t n)
 {
-    double lane[LANES] = {0};
+    wide_double lanes[LANES / WIDE_DOUBLES];
+    double sums[LANES];
     ptrdiff_t i = 0;
+    for (int v = 0; v < LANES / WIDE_DOUBLES; v++)
+        lanes[v] = (wide_double){0};
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            lane[l] += (double)a[i + l] * (double)b[i + l];
+#pragma GCC unroll 16
+        for (int v = 0; v < LANES / WIDE_DOUBLES; v++)
+            lanes[v] += TYPED(load_wide)(a + i + v * WIDE_DOUBLES) * TYPED(load_wide)(b + i + v * WIDE_DOUBLES);
+    memcpy(sums, lanes, sizeof sums);
     for (int l = 0; l < n - i; l++)
-        lane[l] += (double)a[i + l] * (double)b[i + l];
-    return sum_lanes(lane);
+        sums[l] += (double)a[i + l] * (double)b[i + l];
+    return sum_lanes(sums);
 }
 
 INLINE void TYPED(softmax_gradient_row)(const real *y, const real *grad_y, real *grad_x, ptrdiff_t channels)
@@ -70,19 +75,36 @@ INLINE void TYPED(softmax_gradient_row)(const real *y, const real *grad_y, real 
         grad_x[c] = y[c] * (grad_y[c] - sum);
 }
 
-INLINE void TYPED(softmax_gradient_columns)(const real *y, const real *grad_y, real *grad_x, ptrdiff_t n,
-                                            ptrdiff_t channels)
+/* The sums of n short rows, each in the place of every number of its row. They are written `at_once`, a constant, at a
+ * time, the last ones over the beginning of the row that comes next. */
+INLINE void TYPED(sums_of_short_rows)(const double *restrict product, ptrdiff_t n, ptrdiff_t channels, int at_once,
+                                      real *restrict sums)
 {
-    real y_column[LOSS_BLOCK], grad_column[LOSS_BLOCK];
-    double sum[LOSS_BLOCK_ROWS] = {0};
-    TYPED(to_columns)(y, n, channels, y_column);
-    TYPED(to_columns)(grad_y, n, channels, grad_column);
-    for (ptrdiff_t c = 0; c < channels; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            sum[r] += (double)grad_column[c * n + r] * (double)y_column[c * n + r];
-    for (ptrdiff_t c = 0; c < channels; c++)
-        for (ptrdiff_t r = 0; r < n; r++)
-            grad_x[r * channels + c] = y_column[c * n + r] * (grad_column[c * n + r] - (real)sum[r]);
+    for (ptrdiff_t r = 0; r < n; r++, product += channels, sums += channels) {
+        double sum = 0;
+        for (ptrdiff_t c = 0; c < channels; c++)
+            sum += product[c];
+        for (ptrdiff_t c = 0; c < channels; c += at_once)
+            for (int k = 0; k < at_once; k++)
+                sums[c + k] = (real)sum;
+    }
+}
+
+INLINE void TYPED(softmax_gradient_short)(const real *y, const real *grad_y, real *grad_x, ptrdiff_t n,
+                                          ptrdiff_t channels)
+{
+    double product[LOSS_BLOCK];
+    real sums[LOSS_BLOCK + 8];
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n * channels; i++)
+        product[i] = (double)grad_y[i] * (double)y[i];
+    if (channels == 2)
+        TYPED(sums_of_short_rows)(product, n, 2, 2, sums);
+    else
+        TYPED(sums_of_short_rows)(product, n, channels, 8, sums);
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < n * channels; i++)
+        grad_x[i] = y[i] * (grad_y[i] - sums[i]);
 }
 
 /* By rows. */
@@ -94,7 +116,7 @@ static void TYPED(softmax_backward)(const softmax_args *a, ptrdiff_t begin, ptrd
         real *grad_x = (real *)a->grad_x + r * channels;
         n = TYPED(softmax_rows)(end - r, channels);
         if (channels < LANES)
-            TYPED(softmax_gradient_columns)(y, grad_y, grad_x, n, channels);
+            TYPED(softmax_gradient_short)(y, grad_y, grad_x, n, channels);
         else
             TYPED(softmax_gradient_row)(y, grad_y, grad_x, channels);
     }

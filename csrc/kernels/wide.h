@@ -1,6 +1,7 @@
-/* wide: a vector of 64-bit words as long as the instruction set has, and the one product that Philox is made of.
- * Compilers have an instruction for it that gcc does not find in plain C: it shuffles the words instead, and
- * dropout's mask then takes 3 times as long (measured with AVX2). */
+/* wide: vectors of 64-bit words and of doubles, as long as the instruction set has, the one product that Philox is made
+ * of, and floats turned into doubles. Compilers have instructions for these that gcc does not find in plain C: it
+ * shuffles the words instead, and dropout's mask then takes 3 times as long; of floats it turns twice as many into two
+ * vectors, and the norm of gradients takes 1.35 times as long (measured with AVX2). */
 #ifndef NUMFUSE_WIDE_H
 #define NUMFUSE_WIDE_H
 
@@ -33,6 +34,36 @@ INLINE wide multiply_low(wide a, uint32_t b)
 #else
     return (a & 0xFFFFFFFF) * factor;
 #endif
+}
+
+#ifdef __AVX512F__
+enum { WIDE_DOUBLES = 8 };
+#else
+enum { WIDE_DOUBLES = WIDE };
+#endif
+
+typedef double wide_double __attribute__((vector_size(8 * WIDE_DOUBLES)));
+
+INLINE wide_double load_wide_float(const float *x)
+{
+#if defined __AVX512F__
+    return (wide_double)_mm512_cvtps_pd(_mm256_loadu_ps(x));
+#elif defined __AVX2__
+    return (wide_double)_mm256_cvtps_pd(_mm_loadu_ps(x));
+#elif defined __SSE2__
+    return (wide_double)_mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)x)));
+#elif defined __aarch64__
+    return (wide_double)vcvt_f64_f32(vld1_f32(x));
+#else
+    return (wide_double){(double)x[0], (double)x[1]};
+#endif
+}
+
+INLINE wide_double load_wide_double(const double *x)
+{
+    wide_double loaded;
+    memcpy(&loaded, x, sizeof loaded);
+    return loaded;
 }
 
 #endif

@@ -197,7 +197,10 @@ static void batch_norm(const kernel_table *k, int type, bool rows, bool more)
              : which == 1 ? k->batch_norm_prepare_inference
                           : k->batch_norm_merge_sums)
                 .of[type](&a, 0, CHANNELS);
-            (which == 2 ? k->batch_norm_grad_rows : k->batch_norm_normalize_rows).of[type](&a, 0, lines);
+            (which == 0   ? k->batch_norm_normalize_rows
+             : which == 1 ? k->batch_norm_inference_rows
+                          : k->batch_norm_grad_rows)
+                .of[type](&a, 0, lines);
         } else
             (which == 0   ? k->batch_norm_forward
              : which == 1 ? k->batch_norm_inference

@@ -21,17 +21,19 @@ ONCE = {
     "make_scale", "make_square_scale", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
     "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
     "grad_norm_merge", "logit_rows", "logit_columns", "loss_value", "make_regularizer", "limit_row",
+    "sums_of_short_rows",
 }  # fmt: skip
 # What is computed of every element: some of it, to see that the loops of these are found.
 HOT = {
-    "sgd_range", "rmsprop_range", "adam_moments", "adam_update", "adagrad_range", "regularize_grads",
+    "sgd_range", "rmsprop_moments", "rmsprop_denominators", "rmsprop_quotients", "adam_moments", "adam_denominators",
+    "adam_quotients", "adagrad_range", "regularize_grads",
     "regularize_params", "averaged", "clipped", "sum_of_squares", "keep", "forward_word", "add_rows",
     "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
-    "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_row", "exp_columns", "row_max",
+    "add_row_moments", "add_row_products", "normalize_values_of_row", "gradient_row", "exp_row", "exp_columns", "row_max",
     "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
-    "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
-    "softmax_gradient_columns", "dot",
+    "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias", "softmax_row", "softmax_columns",
+    "softmax_gradient_row", "softmax_gradient_short", "dot",
 }  # fmt: skip
 # Of these, what has loops of constant length only, which leave no rest.
 WHOLE = {"forward_word"}

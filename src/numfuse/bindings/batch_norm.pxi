@@ -217,7 +217,7 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, *, axis, ep
                     (out, x, weight, bias, running_mean, running_var), 1, in_place=x)
     layout.fill(channels, ("x", "out"), (x, y))
     layout.run(active_kernels.batch_norm_inference, NO_SUMS, active_kernels.batch_norm_prepare_inference,
-               active_kernels.batch_norm_normalize_rows)
+               active_kernels.batch_norm_inference_rows)
     return y
 
 
