@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -71,6 +72,11 @@ class BuildLibraries(build_clib):
     def run(self):
         check_toolchain()
         super().run()
+
+    def build_libraries(self, libraries):
+        """Build all at once: each is one large file."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(super().build_libraries, [[library] for library in libraries]))
 
 
 class BuildExtension(build_ext):
