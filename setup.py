@@ -32,6 +32,9 @@ X86_64 = {
     "avx512": [
         "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=256",
     ],
+    "avx512wide": [
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=512",
+    ],
 }  # fmt: skip
 INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
 ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})

@@ -30,11 +30,12 @@ HOT = {
     "add_row_moments", "add_row_products", "normalize_row", "gradient_row", "exp_row", "exp_columns", "row_max",
     "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
-    "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_columns", "softmax_gradient_row",
-    "softmax_gradient_columns", "dot",
+    "expm1", "normal_cdf", "add_bias", "softmax_row", "softmax_gradient_row", "softmax_gradient_columns", "dot",
 }  # fmt: skip
 # Of these, what has loops of constant length only, which leave no rest.
 WHOLE = {"forward_word"}
+# The registers that its loops are to use.
+VECTORS = {"avx2": "ymm", "avx512": "ymm", "avx512wide": "zmm"}
 ARITHMETIC = re.compile(r"v?(?:add|sub|mul|div|sqrt|min|max)([ps])[sd]")
 DEFINITION = re.compile(r"(?:static|INLINE)\b.*?(?:TYPED\((\w+)\)|\b(?!TYPED?\b)(\w+))\(")
 
@@ -79,7 +80,9 @@ def loops(code):
             spans.add((int(found[0], 16), address))
     for first, last in spans:
         if not any(f <= last and first <= l and l - f < last - first for f, l in spans):
-            yield [line for line in code if first <= line[0] <= last]
+            loop = [line for line in code if first <= line[0] <= last]
+            if next(instruction for _, instruction, *_ in loop if instruction[0] in "jr") != "ret":  # the function's end
+                yield loop
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +93,16 @@ def programs(tmp_path_factory):
         if isinstance(node, ast.Assign) and node.targets[0].id == "CFLAGS"
     )
     folder, running = tmp_path_factory.mktemp("vectorized"), {}
-    for isa in ("avx2", "avx512"):
+    for isa in VECTORS:
         source, target = ROOT / f"csrc/isa/{isa}.c", folder / f"{isa}.o"
         command = ["gcc", *flags, "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
         running[target] = subprocess.Popen(command)
-    assert [process.wait() for process in running.values()] == [0, 0]
+    assert [process.wait() for process in running.values()] == [0] * len(VECTORS)
     return {target.stem: list(disassembled(target)) for target in running}
 
 
 @pytest.mark.parametrize("kind", ["float", "double"])
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize("isa", VECTORS)
 def test_no_hot_loop_is_scalar(programs, isa, kind):
     functions = functions_by_line()
     vectorized, wrong = set(), {}
@@ -108,14 +111,17 @@ def test_no_hot_loop_is_scalar(programs, isa, kind):
             continue
         packed, scalar = Counter(), Counter()
         for loop in loops(code):
-            found = {"p": set(), "s": set()}
+            found, on_vectors = {"p": set(), "s": set()}, set()
             for _, instruction, operands, place in loop:
+                name = functions.get(place) or kernel.removesuffix(f"_{kind}_task")
+                if "ymm" in operands or "zmm" in operands:
+                    on_vectors.add(name)
                 arithmetic = ARITHMETIC.fullmatch(instruction)
-                if arithmetic and (arithmetic[1] == "s" or "ymm" in operands):
-                    found[arithmetic[1]].add(functions.get(place) or kernel.removesuffix(f"_{kind}_task"))
-            packed.update(found["p"])
-            scalar.update(found["s"] if not found["p"] else ())
-        vectorized.update(packed)
+                if arithmetic and (arithmetic[1] == "s" or VECTORS[isa] in operands):
+                    found[arithmetic[1]].add(name)
+            vectorized.update(found["p"])
+            packed.update(on_vectors if found["p"] else ())
+            scalar.update(found["s"] if not on_vectors else ())
         for name, count in scalar.items():
             if name not in ONCE and not name.endswith("_step") and count > (0 if name in WHOLE else packed[name]):
                 wrong[kernel, name] = count
