@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -30,6 +31,9 @@ X86_64 = {
     "avx2": ["-mavx2", "-mfma", "-mbmi2"],
     "avx512": [
         "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=256",
+    ],
+    "avx512wide": [
+        "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
 INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
@@ -71,6 +75,11 @@ class BuildLibraries(build_clib):
     def run(self):
         check_toolchain()
         super().run()
+
+    def build_libraries(self, libraries):
+        """Build all at once: each is one large file."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(super().build_libraries, [[library] for library in libraries]))
 
 
 class BuildExtension(build_ext):

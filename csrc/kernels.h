@@ -204,9 +204,9 @@ typedef struct {
 
 enum { MAX_ISAS = 4 };
 
-/* Fills in the tables that were compiled, best first, and whether this CPU can run each; returns their
- * number. The last one always runs. */
-int list_kernels(const kernel_table *tables[MAX_ISAS], bool runs[MAX_ISAS]);
+/* Fills in the tables that were compiled, the widest vectors first, and the rank of each: 0 if this CPU cannot run it,
+ * else the higher the better. Returns their number. The last one always runs. */
+int list_kernels(const kernel_table *tables[MAX_ISAS], int ranks[MAX_ISAS]);
 
 /* Tells the CPU that this thread is spinning. */
 void cpu_relax(void);

@@ -29,7 +29,7 @@ include "bindings/kernel_list.pxi"
 
 cdef extern from "kernels.h" nogil:
     enum: MAX_ISAS
-    int list_kernels(const kernel_table **tables, c_bool *runs) noexcept
+    int list_kernels(const kernel_table **tables, int *ranks) noexcept
 
 cdef extern from "pool.h" nogil:
     int POOL_MAX_THREADS, POOL_THRESHOLD

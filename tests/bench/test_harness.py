@@ -594,7 +594,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["adam"], "adam_step, adagrad_step"),
-    (["--isa", "sse9"], ", ".join(native.isas())),
+    (["--isa", "sse9"], f"was 'sse9'; this CPU can run {', '.join(native.isas())} ('all' for each of these)"),
     (["--dtypes", "float32,float16"], "'float16' is none of float32, float64"),
     (["--sizes", "64,-1"], "'-1' is not an integer from 1"),
     (["--sizes", "64,"], "'' is not an integer from 1"),

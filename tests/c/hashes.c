@@ -367,10 +367,9 @@ static void softmax(const kernel_table *k, int type, ptrdiff_t channels)
 int main(void)
 {
     const kernel_table *tables[MAX_ISAS];
-    bool runs[MAX_ISAS];
-    int count = list_kernels(tables, runs);
+    int ranks[MAX_ISAS], count = list_kernels(tables, ranks);
     for (int i = 0; i < count; i++)
-        for (int type = 0; runs[i] && type < TYPES; type++) {
+        for (int type = 0; ranks[i] && type < TYPES; type++) {
             optimizers(tables[i], type, false);
             optimizers(tables[i], type, true);
             max_norm(tables[i], type);

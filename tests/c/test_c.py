@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from helpers.c import FLAGS, ISA_FLAGS
+from helpers.c import FLAGS, ISA_FLAGS, X86_64
 from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -63,9 +63,19 @@ def test_math_is_as_exact_as_it_says(tmp_path):
         assert 0.5 <= float(error) <= MATH_ERRORS[name], (name, kind)
 
 
+@needs_compiler
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or platform.system() == "Darwin", reason="only x86-64 without macOS runs all tables"
+)
+def test_dispatch_knows_cpus(tmp_path):
+    program = compile_c(tmp_path / "dispatch", [ROOT / "tests/c/dispatch.c"])
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.fixture(scope="module")
 def x86(tmp_path_factory):
-    return hashes(tmp_path_factory.mktemp("x86"), ["baseline", "avx2", "avx512"])
+    return hashes(tmp_path_factory.mktemp("x86"), [*X86_64])
 
 
 @needs_compiler

@@ -18,25 +18,27 @@ from helpers.paths import ROOT
 
 # What is computed once a call, a tensor, a channel, a row or a block: one number at a time; and all `<name>_step`.
 ONCE = {
-    "make_scale", "make_square_scale", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
+    "square_limit", "root_eps", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
     "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
     "grad_norm_merge", "logit_rows", "logit_columns", "loss_value", "make_regularizer", "limit_row",
     "sums_of_short_rows",
 }  # fmt: skip
 # What is computed of every element: some of it, to see that the loops of these are found.
 HOT = {
-    "sgd_range", "rmsprop_moments", "rmsprop_denominators", "rmsprop_quotients", "adam_moments", "adam_denominators",
-    "adam_quotients", "adagrad_range", "regularize_grads",
-    "regularize_params", "averaged", "clipped", "sum_of_squares", "keep", "forward_word", "add_rows",
-    "bias_relu_dropout_merge_sums", "add_moments", "add_products", "normalize_run", "gradient_run", "shift_of_rows",
-    "add_row_moments", "add_row_products", "normalize_values_of_row", "gradient_row", "exp_row", "exp_columns", "row_max",
-    "column_max", "sum", "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
-    "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation", "activation_slope",
-    "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias", "softmax_row", "softmax_columns",
-    "softmax_gradient_row", "softmax_gradient_short", "dot",
+    "sgd_range", "rmsprop_moments", "rmsprop_denominators", "rmsprop_quotients", "adam_moments",
+    "adam_denominators", "adam_quotients", "adagrad_range", "regularize_grads", "regularize_params", "averaged",
+    "clipped", "sum_of_squares", "keep", "forward_word", "add_rows", "bias_relu_dropout_merge_sums", "add_moments",
+    "add_products", "normalize_run", "gradient_run", "shift_of_rows", "add_row_moments", "add_row_products",
+    "normalize_values_of_row", "gradient_row", "exp_row", "exp_columns", "row_max", "column_max", "sum",
+    "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
+    "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation",
+    "activation_slope", "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias",
+    "softmax_row", "softmax_columns", "softmax_gradient_row", "softmax_gradient_short", "dot",
 }  # fmt: skip
 # Of these, what has loops of constant length only, which leave no rest.
 WHOLE = {"forward_word"}
+# The registers that its loops are to use.
+VECTORS = {"avx2": "ymm", "avx512": "ymm", "avx512wide": "zmm"}
 ARITHMETIC = re.compile(r"v?(?:add|sub|mul|div|sqrt|min|max)([ps])[sd]")
 DEFINITION = re.compile(r"(?:static|INLINE)\b.*?(?:TYPED\((\w+)\)|\b(?!TYPED?\b)(\w+))\(")
 
@@ -81,7 +83,9 @@ def loops(code):
             spans.add((int(found[0], 16), address))
     for first, last in spans:
         if not any(f <= last and first <= l and l - f < last - first for f, l in spans):
-            yield [line for line in code if first <= line[0] <= last]
+            loop = [line for line in code if first <= line[0] <= last]
+            if next(instruction for _, instruction, *_ in loop if instruction[0] in "jr") != "ret":  # the function's end
+                yield loop
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +96,16 @@ def programs(tmp_path_factory):
         if isinstance(node, ast.Assign) and node.targets[0].id == "CFLAGS"
     )
     folder, running = tmp_path_factory.mktemp("vectorized"), {}
-    for isa in ("avx2", "avx512"):
+    for isa in VECTORS:
         source, target = ROOT / f"csrc/isa/{isa}.c", folder / f"{isa}.o"
         command = ["gcc", *flags, "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
         running[target] = subprocess.Popen(command)
-    assert [process.wait() for process in running.values()] == [0, 0]
+    assert [process.wait() for process in running.values()] == [0] * len(VECTORS)
     return {target.stem: list(disassembled(target)) for target in running}
 
 
 @pytest.mark.parametrize("kind", ["float", "double"])
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize("isa", VECTORS)
 def test_no_hot_loop_is_scalar(programs, isa, kind):
     functions = functions_by_line()
     vectorized, wrong = set(), {}
@@ -110,14 +114,17 @@ def test_no_hot_loop_is_scalar(programs, isa, kind):
             continue
         packed, scalar = Counter(), Counter()
         for loop in loops(code):
-            found = {"p": set(), "s": set()}
+            found, on_vectors = {"p": set(), "s": set()}, set()
             for _, instruction, operands, place in loop:
+                name = functions.get(place) or kernel.removesuffix(f"_{kind}_task")
+                if "ymm" in operands or "zmm" in operands:
+                    on_vectors.add(name)
                 arithmetic = ARITHMETIC.fullmatch(instruction)
-                if arithmetic and (arithmetic[1] == "s" or "ymm" in operands):
-                    found[arithmetic[1]].add(functions.get(place) or kernel.removesuffix(f"_{kind}_task"))
-            packed.update(found["p"])
-            scalar.update(found["s"] if not found["p"] else ())
-        vectorized.update(packed)
+                if arithmetic and (arithmetic[1] == "s" or VECTORS[isa] in operands):
+                    found[arithmetic[1]].add(name)
+            vectorized.update(found["p"])
+            packed.update(on_vectors if found["p"] else ())
+            scalar.update(found["s"] if not on_vectors else ())
         for name, count in scalar.items():
             if name not in ONCE and not name.endswith("_step") and count > (0 if name in WHOLE else packed[name]):
                 wrong[kernel, name] = count

@@ -1,9 +1,11 @@
 """What `numfuse.native` promises around its kernels: instruction sets, threads, forks, floating-point mode."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,20 +42,57 @@ def test_instruction_sets_are_listed_best_first():
     assert native.isa() in native.isas()
 
 
+FLAGS = {"baseline": set(), "avx2": {"avx2", "fma", "bmi2"}}
+FLAGS |= dict.fromkeys(("avx512", "avx512wide"), FLAGS["avx2"] | {"avx512f", "avx512dq", "avx512bw", "avx512vl"})
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="only Linux on x86-64 lists the CPU's flags"
+)
+def test_instruction_sets_are_those_that_the_system_reports():
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    assert set(native.isas()) == {isa for isa, needed in FLAGS.items() if needed <= set(flags)}
+
+
 def test_an_unknown_instruction_set_is_refused():
-    with pytest.raises(ValueError, match="name must be one of .*, was 'mmx'"):
+    message = f"name must be one of {', '.join(native._ranks())}, was 'mmx'; this CPU can run {', '.join(native.isas())}"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         native.use_isa("mmx")
 
 
+def test_an_instruction_set_that_this_cpu_lacks_is_refused():
+    lacking = set(native._ranks()) - set(native.isas())
+    for name in lacking:
+        message = f"name was '{name}', which this CPU cannot run; it can run {', '.join(native.isas())}"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            native.use_isa(name)
+    if not lacking:
+        pytest.skip("this CPU can run all")
+
+
+ZEN3 = {"avx512wide": 0, "avx512": 0, "avx2": 2, "baseline": 1}
+ZEN4, ZEN5 = ZEN3 | {"avx512wide": 3, "avx512": 4}, ZEN3 | {"avx512wide": 5, "avx512": 4}
+
+
+@pytest.mark.parametrize("ranks, cap, best", [
+    (ZEN3, "avx512wide", "avx2"), (ZEN3, "avx512", "avx2"), (ZEN3, "avx2", "avx2"), (ZEN3, "baseline", "baseline"),
+    (ZEN4, "avx512wide", "avx512"), (ZEN4, "avx512", "avx512"), (ZEN4, "avx2", "avx2"),
+    (ZEN5, "avx512wide", "avx512wide"), (ZEN5, "avx512", "avx512"), (ZEN5, "avx2", "avx2"),
+])  # fmt: skip
+def test_a_cap_leaves_the_best_of_what_is_not_wider(ranks, cap, best):
+    assert native._best_isa(ranks, cap) == best
+
+
 def test_max_isa_caps_the_choice():
-    last = native.isas()[-1]
-    done = run_python("import numfuse; print(numfuse.native.isa())", NUMFUSE_MAX_ISA=last)
-    assert done.stdout.split() == [last], done.stderr
+    for cap in native._ranks():
+        done = run_python("import numfuse; print(numfuse.native.isa())", NUMFUSE_MAX_ISA=cap)
+        assert done.stdout.split() == [native._best_isa(native._ranks(), cap)], done.stderr
 
 
 def test_an_unknown_max_isa_is_an_error():
     done = run_python("import numfuse", NUMFUSE_MAX_ISA="sse9")
-    assert "NUMFUSE_MAX_ISA must be one of" in done.stderr and "'sse9'" in done.stderr
+    names, runs = (", ".join(names) for names in (native._ranks(), native.isas()))
+    assert f"ValueError: NUMFUSE_MAX_ISA must be one of {names}, was 'sse9'; this CPU can run {runs}" in done.stderr
     assert done.returncode != 0
 
 

@@ -1,14 +1,20 @@
 # Instruction sets: the tables of kernels, and the one in use.
 
-cdef const kernel_table *tables[MAX_ISAS]  # all that were compiled, best first
-cdef c_bool runs[MAX_ISAS]
-cdef int table_count = list_kernels(tables, runs)
+cdef const kernel_table *tables[MAX_ISAS]  # all that were compiled, the widest vectors first
+cdef int isa_ranks[MAX_ISAS]  # 0 where this CPU cannot run a table, else the higher the better
+cdef int table_count = list_kernels(tables, isa_ranks)
 cdef const kernel_table *active_kernels
+
+
+def _ranks():
+    """{instruction set: rank}, of all that were compiled."""
+    return {tables[i].isa.decode(): isa_ranks[i] for i in range(table_count)}
 
 
 def isas():
     """The instruction sets this CPU can run, best first."""
-    return [tables[i].isa.decode() for i in range(table_count) if runs[i]]
+    ranks = _ranks()
+    return sorted(filter(ranks.get, ranks), key=ranks.get, reverse=True)
 
 
 def isa():
@@ -22,17 +28,27 @@ def use_isa(str name not None):
     ValueError if `name` is unknown or this CPU cannot run it.
     """
     global active_kernels
-    for i in range(table_count):
-        if runs[i] and tables[i].isa.decode() == name:
-            active_kernels = tables[i]
-            return
-    raise ValueError(f"name must be one of {', '.join(isas())} on this CPU, was {name!r}")
+    _check_isa("name", name)
+    if name not in isas():
+        raise ValueError(f"name was {name!r}, which this CPU cannot run; it can run {', '.join(isas())}")
+    active_kernels = tables[list(_ranks()).index(name)]
+
+
+def _check_isa(str argument, str name):
+    if name not in _ranks():
+        raise ValueError(
+            f"{argument} must be one of {', '.join(_ranks())}, was {name!r}; this CPU can run {', '.join(isas())}"
+        )
+
+
+def _best_isa(ranks, cap):
+    """The best of `cap` and the instruction sets with shorter vectors, which come after it in ranks."""
+    names = list(ranks)
+    return max(names[names.index(cap):], key=ranks.get)
 
 
 def _default_isa():
-    """The best instruction set this CPU can run, but none better than NUMFUSE_MAX_ISA."""
-    names = [tables[i].isa.decode() for i in range(table_count)]
-    cap = os.environ.get("NUMFUSE_MAX_ISA") or names[0]
-    if cap not in names:
-        raise ValueError(f"NUMFUSE_MAX_ISA must be one of {', '.join(names)}, was {cap!r}")
-    return next(name for name in names[names.index(cap):] if name in isas())
+    ranks = _ranks()
+    cap = os.environ.get("NUMFUSE_MAX_ISA") or next(iter(ranks))
+    _check_isa("NUMFUSE_MAX_ISA", cap)
+    return _best_isa(ranks, cap)

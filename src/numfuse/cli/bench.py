@@ -45,7 +45,7 @@ def add_arguments(parser):
     add("--dtypes", type=_list_of(_one_of(DTYPES)), metavar="TYPE,...",
         help="float32 (the default), float64 or both")
     add("--threads", type=_list_of(_positive), metavar="N,...", help="for all rivals alike (1)")
-    add("--isa", type=_one_of([*native.isas(), "all"]), metavar="NAME",
+    add("--isa", type=_isa, metavar="NAME",
         help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
     add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(peers.NAMES)}")
@@ -208,6 +208,18 @@ def _refused_threads(counts):
         return f"{count}: {error}"
     finally:
         native.set_num_threads(before)
+
+
+def _isa(text):
+    before = native.isa()
+    try:
+        if text != "all":
+            native.use_isa(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} ('all' for each of these)") from error
+    finally:
+        native.use_isa(before)
+    return text
 
 
 def _positive(text):

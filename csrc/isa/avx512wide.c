@@ -1,0 +1,2 @@
+#define ISA avx512wide
+#include "../template.h"
