@@ -21,7 +21,7 @@ ONCE = {
     "square_limit", "root_eps", "integer_power", "dropout_scale", "draw_mask", "store_mask", "shift_of",
     "shift_of_run", "make_affine", "inference_affine", "finish_moments", "finish_sums", "gradient_channel", "sum_lanes",
     "grad_norm_merge", "logit_rows", "logit_columns", "loss_value", "make_regularizer", "limit_row",
-    "sums_of_short_rows",
+    "sums_of_short_rows", "merge",
 }  # fmt: skip
 # What is computed of every element: some of it, to see that the loops of these are found.
 HOT = {
