@@ -97,7 +97,7 @@ def programs(tmp_path_factory):
     folder, running = tmp_path_factory.mktemp("vectorized"), {}
     for isa in VECTORS:
         source, target = ROOT / f"csrc/isa/{isa}.c", folder / f"{isa}.o"
-        command = ["gcc", *flags, "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
+        command = ["gcc", *flags, "-gdwarf-4", "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
         running[target] = subprocess.Popen(command)
     assert [process.wait() for process in running.values()] == [0] * len(VECTORS)
     return {target.stem: list(disassembled(target)) for target in running}
