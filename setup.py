@@ -34,6 +34,7 @@ X86_64 = {
     ],
     "avx512wide": [
         "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=512",
+        "-Wno-unused-function",
     ],
 }  # fmt: skip
 INSTRUCTION_SETS = {"x86_64": X86_64, "amd64": X86_64, "aarch64": {"neon": []}, "arm64": {"neon": []}}
@@ -141,7 +142,7 @@ native = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=[*HEADERS, *(f"csrc/isa/{isa}.c" for isa in ISAS), "setup.py"],
-    extra_compile_args=CFLAGS,
+    extra_compile_args=["-O2" if flag == "-O3" else flag for flag in CFLAGS],  # smaller; the loops are in the libraries
     extra_link_args=LDFLAGS,
 )
 write_bindings()

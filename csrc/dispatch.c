@@ -56,10 +56,30 @@ static bool gains_from_512_bits(const cpu_facts *cpu)
            family >= 0x1A;
 }
 
+static kernel filled_up(kernel wide, kernel narrow)
+{
+    for (int type = 0; type < TYPES; type++)
+        if (wide.of[type])
+            narrow.of[type] = wide.of[type];
+    return narrow;
+}
+
+/* The kernels of 512 bits; where there is none, that of 256. */
+static const kernel_table *wide_kernels(void)
+{
+    static kernel_table kernels;
+    kernels.isa = kernels_avx512wide.isa;
+#define TYPED_KERNEL(name, operation, arguments, cost) KERNEL(name, operation, arguments, cost)
+#define KERNEL(name, operation, arguments, cost) kernels.name = filled_up(kernels_avx512wide.name, kernels_avx512.name);
+#define COMPOSITE(name, operation, cost)
+#include "kernel_list.h"
+    return &kernels;
+}
+
 static int list_for(const cpu_facts *cpu, const kernel_table *tables[MAX_ISAS], int ranks[MAX_ISAS])
 {
     bool avx512 = runs_avx512(cpu);
-    tables[0] = &kernels_avx512wide, ranks[0] = !avx512 ? 0 : gains_from_512_bits(cpu) ? 5 : 3;
+    tables[0] = wide_kernels(), ranks[0] = !avx512 ? 0 : gains_from_512_bits(cpu) ? 5 : 3;
     tables[1] = &kernels_avx512, ranks[1] = avx512 ? 4 : 0;
     tables[2] = &kernels_avx2, ranks[2] = runs_avx2(cpu) ? 2 : 0;
     tables[3] = &kernels_baseline, ranks[3] = 1;

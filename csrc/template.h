@@ -1,7 +1,8 @@
 /* Compiles every kernel for float, then for double, for the instruction set that the including file
  * names by ISA, and fills the table `kernels_<ISA>`. All functions are static, so that the linker cannot
  * take one for that of another instruction set. A file of kernels/ is included once for each type: what does
- * not depend on the type stands inside its include guard. */
+ * not depend on the type stands inside its include guard. With ONLY_WIDE the table has only what gains by vectors of
+ * 512 bits, and dispatch.c fills it up. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -47,6 +48,7 @@
 #undef SQRT
 #undef BITS
 
+#ifndef ONLY_WIDE /* measured with float alone */
 #define real double
 #define REAL_TINY DBL_MIN
 #define REAL_MANT_DIG DBL_MANT_DIG
@@ -56,6 +58,7 @@
 #define SQRT sqrt
 #define BITS uint64_t
 #include "kernels/all.h"
+#endif
 
 /* A kernel takes its own argument struct; a task of the table takes any, and passes it on. */
 #define TASK(task_name, kernel_name, arguments)                             \
@@ -64,15 +67,23 @@
         kernel_name((const arguments *)args, begin, end);                   \
     }
 
+#ifdef ONLY_WIDE
+#define TYPED_KERNEL(name, operation, arguments, cost) TASK(name##_float_task, name##_float, arguments)
+#else
 #define TYPED_KERNEL(name, operation, arguments, cost) \
     TASK(name##_float_task, name##_float, arguments) TASK(name##_double_task, name##_double, arguments)
+#endif
 #define KERNEL(name, operation, arguments, cost) TASK(name##_task, name, arguments)
 #define COMPOSITE(name, operation, cost)
 #include "kernel_list.h"
 
 const kernel_table PASTE(kernels, ISA) = {
     .isa = TEXT(ISA),
+#ifdef ONLY_WIDE
+#define TYPED_KERNEL(name, operation, arguments, cost) .name = {{name##_float_task, NULL}, cost},
+#else
 #define TYPED_KERNEL(name, operation, arguments, cost) .name = {{name##_float_task, name##_double_task}, cost},
+#endif
 #define KERNEL(name, operation, arguments, cost) .name = {{name##_task, name##_task}, cost},
 #define COMPOSITE(name, operation, cost)
 #include "kernel_list.h"

@@ -35,6 +35,8 @@ HOT = {
     "activation_slope", "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts", "add_bias",
     "softmax_row", "softmax_columns", "softmax_gradient_row", "softmax_gradient_short", "dot",
 }  # fmt: skip
+# Of these, what the table of wide vectors takes from that of 256 bits.
+NARROW = {"forward_word", "add_rows", "bias_relu_dropout_merge_sums"}
 # Of these, what has loops of constant length only, which leave no rest.
 WHOLE = {"forward_word"}
 # The registers that its loops are to use.
@@ -98,14 +100,15 @@ def programs(tmp_path_factory):
     folder, running = tmp_path_factory.mktemp("vectorized"), {}
     for isa in VECTORS:
         source, target = ROOT / f"csrc/isa/{isa}.c", folder / f"{isa}.o"
-        command = ["gcc", *flags, "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
+        command = ["gcc", *flags, "-gdwarf-4", "-g1", *ISA_FLAGS[isa], "-I", ROOT / "csrc", "-c", source, "-o", target]
         running[target] = subprocess.Popen(command)
     assert [process.wait() for process in running.values()] == [0] * len(VECTORS)
     return {target.stem: list(disassembled(target)) for target in running}
 
 
-@pytest.mark.parametrize("kind", ["float", "double"])
-@pytest.mark.parametrize("isa", VECTORS)
+@pytest.mark.parametrize(
+    ("isa", "kind"), [(isa, kind) for isa in VECTORS for kind in ("float", "double") if (isa, kind) != ("avx512wide", "double")]
+)
 def test_no_hot_loop_is_scalar(programs, isa, kind):
     functions = functions_by_line()
     vectorized, wrong = set(), {}
@@ -129,4 +132,5 @@ def test_no_hot_loop_is_scalar(programs, isa, kind):
             if name not in ONCE and not name.endswith("_step") and count > (0 if name in WHOLE else packed[name]):
                 wrong[kernel, name] = count
     assert not wrong
-    assert HOT <= vectorized, HOT - vectorized
+    hot = HOT - NARROW if isa == "avx512wide" else HOT
+    assert hot <= vectorized, hot - vectorized
