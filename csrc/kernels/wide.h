@@ -36,7 +36,7 @@ INLINE wide multiply_low(wide a, uint32_t b)
 #endif
 }
 
-#ifdef WIDE_512 /* set by the table of the longest vectors */
+#ifdef ONLY_WIDE
 enum { WIDE_DOUBLES = 8 };
 #else
 enum { WIDE_DOUBLES = WIDE };
@@ -46,7 +46,7 @@ typedef double wide_double __attribute__((vector_size(8 * WIDE_DOUBLES)));
 
 INLINE wide_double load_wide_float(const float *x)
 {
-#if defined WIDE_512
+#if defined ONLY_WIDE
     return (wide_double)_mm512_cvtps_pd(_mm256_loadu_ps(x));
 #elif defined __AVX2__
     return (wide_double)_mm256_cvtps_pd(_mm_loadu_ps(x));
