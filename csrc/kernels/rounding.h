@@ -2,11 +2,12 @@
  * number becomes 0, and what is squared counts as 0 where its square would be subnormal. Terms that are only added
  * need no such care: they are subnormal in passing. */
 
-/* By its exponent bits, which takes no absolute value. */
+/* By its exponent bits, which takes no absolute value; SSE2 cannot compare integers of 64 bits. */
 INLINE real TYPED(flush)(real x)
 {
-    const BITS exponent = (BITS)(2 * REAL_MAX_EXP - 1) << (REAL_MANT_DIG - 1);
-    return (TYPED(bits_of)(x) & exponent) == 0 ? 0 : x;
+    const BITS mask = (BITS)(2 * REAL_MAX_EXP - 1) << (REAL_MANT_DIG - 1);
+    BITS exponent = TYPED(bits_of)(x) & mask;
+    return (sizeof(BITS) == 4 ? exponent == 0 : TYPED(from_bits)(exponent) == 0) ? 0 : x;
 }
 
 /* The magnitude below which factor * x * x is subnormal, for a factor of at most 1; of a factor of 0 none. */

@@ -11,7 +11,7 @@ from numfuse import reference
 @each([case for case in CASES if case.kernel.startswith("softmax")])
 @each_dtype
 @pytest.mark.parametrize("special", [False, True])
-@pytest.mark.parametrize("size", ODD_SIZES, ids=str)
+@pytest.mark.parametrize("size", [*ODD_SIZES, (300, 2), (301, 3), (301, 17)], ids=str)
 def test_close_to_the_reference(kernels, case, dtype, size, special):
     arguments = case_arguments(case, size, dtype, special)
     expected, actual = results_of(reference, case, arguments), results_of(kernels, case, arguments)
@@ -21,8 +21,8 @@ def test_close_to_the_reference(kernels, case, dtype, size, special):
 
 
 def error_bound(kernel, arguments, expected, info):
-    """How far two results may be apart: NumPy's exp is within 4 ulp, twice that of a quotient; ours within 1.
-    Where NumPy's exp is subnormal, ours is 0."""
+    """How far two results may be apart: NumPy's exp is within 4 ulp, twice that of a quotient; ours within 1.2.
+    Where NumPy's exp is subnormal, ours may be 0."""
     if kernel == "softmax_forward":
         return 16.0 * info.eps * np.abs(expected, dtype=float) + 40 * info.tiny
     # The products and their sum are in float64, and rounded once; then a difference and a product are.
