@@ -13,7 +13,8 @@ INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real 
     const real limit = TYPED(square_limit)(1);
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real exact = r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i], u = TYPED(zero_below)(exact, limit);
+        real scaled = r.grad_scale * g[i], exact = r.decay == COUPLED ? scaled + r.weight_decay * p[i] : scaled;
+        real u = TYPED(zero_below)(exact, limit);
         /* That is u * u, which gcc would take of `exact`, and then select. */
         real sum = TYPED(flush)(s[i] + u * exact);
         s[i] = sum;

@@ -110,6 +110,8 @@ static void TYPED(adam_step)(const adam_args *a, ptrdiff_t begin, ptrdiff_t end)
         .limit = TYPED(square_limit)(1 - a->beta2),
     };
     int64_t step = 0;
+    /* Gradients are scaled beforehand: one product more between roots and quotients is one too many. */
+    r.plain = r.plain && r.grad_scale == 1;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         if (t->steps[i] != step) {
             step = t->steps[i];

@@ -1,6 +1,6 @@
 /* regularize: what every optimizer step may do to a gradient before its own formula, and to a parameter after it.
  *
- *   g = grad_scale * g                                (maximize: -grad_scale; unless 1; a subnormal g counts as 0)
+ *   g = grad_scale * g                                (maximize: -grad_scale)
  *   g = min(max(g, -max_grad_value), max_grad_value)  (a NaN stays one)
  *   g = g + weight_decay * p                          (unless decoupled)
  *   g = g + l1 * sign(p)                              (unless proximal)
@@ -8,7 +8,7 @@
  *   p = p - min(max(p, -lr * l1), lr * l1)            (proximal: Parikh and Boyd 2014)
  *   e = e + (1 - ema_decay) * (p - e)                 (with ema_params)
  *
- * A step without scaling, clipping, L1 and average is plain: its formula takes the gradients as they are, with
+ * A step without clipping, L1 and average is plain: its formula takes the gradients as they are, with grad_scale and
  * weight_decay. Any other goes block by block: finished gradients in a buffer, the formula, the parameters; all
  * but the first pass over a block find it in cache.
  *
@@ -41,15 +41,17 @@ INLINE TYPE(regularizer) TYPED(make_regularizer)(const step_args *a, double lr)
         .decay = a->weight_decay == 0 ? NO_DECAY
                  : a->decoupled       ? DECOUPLED
                                       : COUPLED,
-        .plain = a->grad_scale == 1 && !a->maximize && a->max_grad_value == INFINITY && a->l1 == 0 && !a->ema_params,
+        .plain = a->max_grad_value == INFINITY && a->l1 == 0 && !a->ema_params,
     };
 }
 
 /* What is left for the step's own formula. */
 INLINE TYPE(regularizer) TYPED(rest_of)(TYPE(regularizer) r)
 {
-    if (!r.plain && r.decay == COUPLED)
-        r.decay = NO_DECAY;
+    if (!r.plain) {
+        r.grad_scale = 1;
+        r.decay = r.decay == COUPLED ? NO_DECAY : r.decay;
+    }
     return r;
 }
 
@@ -74,7 +76,7 @@ INLINE const real *TYPED(regularize_grads)(real *buffer, const real *g, const re
     if (r.grad_scale != 1) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < n; i++)
-            buffer[i] = r.grad_scale * TYPED(flush)(g[i]);
+            buffer[i] = r.grad_scale * g[i];
         g = buffer;
     }
     if (r.max_grad_value < (real)INFINITY) {

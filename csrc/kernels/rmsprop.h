@@ -146,6 +146,8 @@ static void TYPED(rmsprop_step)(const rmsprop_args *o, ptrdiff_t begin, ptrdiff_
         .lr = (real)o->step.lr,
         .nesterov = o->nesterov,
     };
+    /* Gradients are scaled beforehand: one product more between roots and quotients is one too many. */
+    r.plain = r.plain && r.grad_scale == 1;
     for (ptrdiff_t i = find_tensor(t, begin); i < t->count && t->offsets[i] < end; i++) {
         tensor_part part = part_of_tensor(t, i, begin, end);
         TYPE(rmsprop_arrays) arrays = {

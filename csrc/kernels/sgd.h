@@ -19,7 +19,8 @@ INLINE void TYPED(sgd_range)(real *restrict p, const real *restrict g, real *res
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
-        real u = r.decay == COUPLED ? g[i] + r.weight_decay * p[i] : g[i];
+        real u = r.grad_scale * g[i];
+        u = r.decay == COUPLED ? u + r.weight_decay * p[i] : u;
         if (has_momentum) {
             real gained = s.gain * u, velocity = TYPED(flush)(first ? u : s.momentum * v[i] + gained);
             v[i] = velocity;

@@ -10,7 +10,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
     Every step has these keywords, and its learning rate `lr`. For a parameter p with gradient g, and
     the average e of p if `ema_params` are given::
 
-        g = grad_scale * g                                -grad_scale if maximize; if that is not 1, subnormal g are 0
+        g = grad_scale * g                                -grad_scale if maximize
         g = min(max(g, -max_grad_value), max_grad_value)  a NaN stays one
         g = g + weight_decay * p                          L2, if not decoupled
         g = g + l1 * sign(p)                              L1 as subgradient, if not proximal; 0 at p = 0
@@ -27,9 +27,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
     grad_scale : what every gradient is multiplied by first, >= 0 or infinite
     """
     dtype = p.dtype
-    scale = scalar(-grad_scale if maximize else grad_scale, dtype)
-    if scale != 1:
-        g = scale * flush(g)
+    g = scalar(-grad_scale if maximize else grad_scale, dtype) * g
     largest = scalar(max_grad_value, dtype)
     g = np.where(g > largest, largest, g)
     g = np.where(g < -largest, -largest, g)
