@@ -208,6 +208,9 @@ enum { MAX_ISAS = 4 };
  * else the higher the better. Returns their number. The last one always runs. */
 int list_kernels(const kernel_table *tables[MAX_ISAS], int ranks[MAX_ISAS]);
 
+/* Results of at least this many bytes are written around the cache; list_kernels sets it. */
+extern size_t nontemporal_bytes;
+
 /* Tells the CPU that this thread is spinning. */
 void cpu_relax(void);
 

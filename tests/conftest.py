@@ -7,9 +7,10 @@ from numfuse import native, nn, reference
 
 @pytest.fixture(autouse=True)
 def restored():
-    """Whatever a test does, the next one has the same instruction set and number of threads."""
-    isa, threads = native.isa(), native.get_num_threads()
+    """Whatever a test does, the next one has the same instruction set, number of threads, and way around the cache."""
+    isa, threads, nontemporal_bytes = native.isa(), native.get_num_threads(), native._set_nontemporal_bytes(16 << 20)
     yield
+    native._set_nontemporal_bytes(nontemporal_bytes)
     native.use_isa(isa)
     native.set_num_threads(threads)
 

@@ -107,5 +107,5 @@ enum { TYPED(TILE) = 256 };
 /* Whether a result is written around the cache: not in place, where its lines are there already. */
 INLINE bool TYPED(use_nontemporal)(const batch_norm_args *a, view from, view to)
 {
-    return (size_t)(a->outer * a->channels * a->inner) * sizeof(real) >= NONTEMPORAL_RESULT && from.data != to.data;
+    return (size_t)(a->outer * a->channels * a->inner) * sizeof(real) >= nontemporal_bytes && from.data != to.data;
 }

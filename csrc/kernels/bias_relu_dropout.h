@@ -70,7 +70,7 @@ INLINE void TYPED(forward_any)(const bias_relu_dropout_args *a, real *y, uint32_
 /* By elements, in parts that begin at multiples of DROPOUT_GROUP. */
 static void TYPED(bias_relu_dropout_forward)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    bool around_cache = a->x != a->y && (size_t)a->size * sizeof(real) >= NONTEMPORAL_RESULT;
+    bool around_cache = a->x != a->y && (size_t)a->size * sizeof(real) >= nontemporal_bytes;
     for (ptrdiff_t first = begin; first < end; first += DROPOUT_GROUP) {
         ptrdiff_t n = end - first < DROPOUT_GROUP ? end - first : DROPOUT_GROUP;
         real *y = (real *)a->y, block[DROPOUT_TILE];

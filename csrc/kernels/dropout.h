@@ -178,7 +178,7 @@ INLINE void TYPED(apply_mask)(const dropout_args *a, const uint32_t *mask, ptrdi
 {
     const real *x = a->x;
     real *y = a->y, scale = a->inverted ? TYPED(dropout_scale)(a->p) : 1;
-    if (x == y || (size_t)a->size * sizeof(real) < NONTEMPORAL_RESULT) {
+    if (x == y || (size_t)a->size * sizeof(real) < nontemporal_bytes) {
         TYPED(apply_words)(x + begin, y + begin, mask, end - begin, scale);
         return;
     }

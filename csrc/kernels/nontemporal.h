@@ -6,10 +6,8 @@
 
 enum { NONTEMPORAL_BYTES = 64 }; /* a cache line */
 
-/* Results of a call of at least this many bytes are written around the cache. Where caches still hold a good
- * part of them that is slower: measured, 1.6 to 2.6 times below 8 MiB; from 16 MiB on it is 1.1 to 1.6 times
- * faster. A result written in place always goes through the cache, which holds its lines already. */
-enum { NONTEMPORAL_RESULT = 16 << 20 };
+/* Results of a call of nontemporal_bytes and more are written around the cache; dispatch.c sets how many those are. A
+ * result written in place always goes through the cache, which holds its lines already. */
 
 #ifdef __SSE2__
 #include <emmintrin.h>

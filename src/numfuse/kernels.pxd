@@ -29,6 +29,7 @@ include "bindings/kernel_list.pxi"
 
 cdef extern from "kernels.h" nogil:
     enum: MAX_ISAS
+    size_t nontemporal_bytes
     int list_kernels(const kernel_table **tables, int *ranks) noexcept
 
 cdef extern from "pool.h" nogil:

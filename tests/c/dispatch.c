@@ -37,7 +37,11 @@ static const struct {
 
 int main(void)
 {
-    int wrong = 0;
+    const size_t MiB = 1 << 20;
+    int wrong = nontemporal_from(0) != 16 * MiB || nontemporal_from(MiB) != 16 * MiB ||
+                nontemporal_from(32 * MiB) != 32 * MiB || nontemporal_from(512 * MiB) != 64 * MiB;
+    if (wrong)
+        puts("wrong results are written around the cache");
     for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++) {
         cpu_facts cpu = {.eax1 = cpus[i].eax1, .ecx1 = cpus[i].ecx1, .ebx7 = cpus[i].ebx7, .xcr0 = cpus[i].xcr0};
         if (*cpus[i].vendor) {

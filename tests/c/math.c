@@ -5,6 +5,8 @@
 
 #define ISA math
 #include "template.h"
+
+size_t nontemporal_bytes;
 #include <tgmath.h>
 
 enum { SAMPLES = 1 << 20 };

@@ -34,6 +34,13 @@ def use_isa(str name not None):
     active_kernels = tables[list(_ranks()).index(name)]
 
 
+def _set_nontemporal_bytes(size_t number):
+    """Write results of this many bytes and more around the cache; for tests. Returns what it was."""
+    global nontemporal_bytes
+    before, nontemporal_bytes = nontemporal_bytes, number
+    return before
+
+
 def _check_isa(str argument, str name):
     if name not in _ranks():
         raise ValueError(
