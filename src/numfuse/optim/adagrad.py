@@ -15,7 +15,7 @@ class Adagrad(Optimizer):
     lr_decay : how fast the learning rate falls, which is the one of decoupled decay and L1, too
     weight_decay : L2 penalty
     initial_accumulator_value : what s begins with
-    eps : added to the root, not under it
+    eps : added to the root, not under it; at least 1.1e-19 counts, in float64 1.5e-154
     options : those that every optimizer has, among them `maximize`, `l1`, `max_grad_value`, `max_norm`,
         `ema_decay`, `max_grad_norm` and `skip_nonfinite`; see `Optimizer`
 

@@ -2,9 +2,9 @@
 
 Arithmetic on subnormal numbers is slow by a factor of 20 and more on many CPUs, and a decaying
 average would stay subnormal for ever. So a running quantity below the smallest normal number
-becomes 0, and what is squared counts as 0 where its square would be subnormal. Terms that are only
-added need no such care: they are subnormal in passing. Scalars are computed in double and rounded
-once to the arrays' dtype.
+becomes 0, and what is squared counts as 0 where its square would be subnormal: a gradient then has
+no part in anything that the step computes from it. Terms that are only added need no such care: they
+are subnormal in passing. Scalars are computed in double and rounded once to the arrays' dtype.
 """
 
 import math
