@@ -40,7 +40,7 @@ def test_close_to_the_reference(kernels, case, dtype, size, special):
 
 def error_bound(kernel, function, arguments, expected, info):
     """How far two results may be apart: NumPy's expm1 is within 4 ulp, twice that of a quotient; ours are
-    within 4.7 (csrc/kernels/math.h). Where sigmoid is subnormal, ours may be 0."""
+    within 4.4 (csrc/kernels/math.h). Where sigmoid is subnormal, ours may be 0."""
     if kernel == "activation_backward":
         # A derivative is made of two terms of at most 1.
         return 32 * info.eps * np.abs(arguments["grad_y"], dtype=float)
