@@ -135,8 +135,10 @@ static void TYPED(batch_norm_merge_moments)(const batch_norm_args *a, ptrdiff_t 
 /* By channels: coefficients from the running statistics. */
 static void TYPED(batch_norm_prepare_inference)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
+    batch_norm_args own = *a; /* whose fields no store may change */
+#pragma omp simd
     for (ptrdiff_t c = begin; c < end; c++)
-        TYPED(store_affine)(a, c, TYPED(inference_affine)(a, c));
+        TYPED(store_affine)(&own, c, TYPED(inference_affine)(&own, c));
 }
 
 /* Whether the elements of all rows follow one another in memory. */
