@@ -18,8 +18,8 @@ TYPED_KERNEL(max_norm, max_norm, max_norm_args, 250)
 TYPED_KERNEL(grad_norm_squares, grad_norm, grad_norm_args, 100)
 TYPED_KERNEL(grad_norm_merge, grad_norm, grad_norm_args, 100)
 
-/* Not for vectors of 512 bits: on a Zen 5 ReLU forward took 1.15 times as long with them, dropout of 16 Mi elements 1.08
- * times; the mask has vectors of 256 bits anyway, and the others, not measured, are of their kind. */
+/* Not for vectors of 512 bits: on a Zen 5 ReLU forward took 1.15 times as long with them, dropout of 16 Mi
+ * elements 1.08 times; the mask has vectors of 256 bits anyway, and the others, not measured, are of their kind. */
 #ifndef ONLY_WIDE
 KERNEL(dropout_mask, dropout, dropout_args, 50)
 TYPED_KERNEL(dropout_forward, dropout, dropout_args, 180)
