@@ -192,13 +192,15 @@ def fading(dtype):
     return [dtype(1), np.sqrt(tiny), tiny * 2**26, tiny, tiny / 16, dtype(0), mixed]
 
 
+@pytest.mark.parametrize("isa", native.isas())
 @every_step
 @every_dtype
-def test_fading_gradients_give_the_bits_of_the_twin(step, dtype):
+def test_fading_gradients_give_the_bits_of_the_twin(isa, step, dtype):
     """For as many steps as averages take to become subnormal, were they left to: 0.97^3000 < 2^-126.
 
     In float64 that would be eight times as many. There gradients are small from the start: the squares of some are just
     normal, and some are so themselves."""
+    native.use_isa(isa)
     for value in fading(dtype):
         ours = step.arguments(shapes=[(9,)], dtype=dtype, lr=1e-3, weight_decay=0.0)
         if dtype is np.float64:
