@@ -9,13 +9,6 @@
  * param p (n) in and out, grad g (n) in, exp_avg m, exp_avg_sq v, max_exp_avg_sq w (n) in and out.
  * Bytes per element in float32: 28, AMSGrad 36. */
 
-#ifndef NUMFUSE_ADAM_H
-#define NUMFUSE_ADAM_H
-
-enum { ADAM_BLOCK = 32 };
-
-#endif
-
 typedef struct {
     real beta1, beta2, gain, square_gain, limit, step_size, root_scale, eps;
 } TYPE(adam_scalars);
@@ -61,9 +54,9 @@ INLINE void TYPED(adam_quotients)(real *restrict p, const real *restrict m, cons
 /* From element i on, as the next two. */
 INLINE void TYPED(adam_begin)(TYPE(adam_arrays) a, ptrdiff_t i, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s)
 {
-    real buffer[ADAM_BLOCK];
+    real buffer[STEP_BLOCK];
     const real *g = TYPED(regularize_grads)(buffer, a.g + i, a.p + i, n, r);
-    if (r.plain && r.decay == COUPLED)
+    if (TYPED(rest_of)(r).decay == COUPLED)
         TYPED(adam_moments)(a.p + i, g, a.m + i, a.v + i, n, r, s, true);
     else
         TYPED(adam_moments)(a.p + i, g, a.m + i, a.v + i, n, r, s, false);
@@ -83,16 +76,16 @@ INLINE void TYPED(adam_finish)(TYPE(adam_arrays) a, const real *d, ptrdiff_t i, 
  * neither is waited for. */
 INLINE void TYPED(adam_part)(TYPE(adam_arrays) a, ptrdiff_t n, TYPE(regularizer) r, TYPE(adam_scalars) s)
 {
-    real d[ADAM_BLOCK];
+    real d[STEP_BLOCK];
     ptrdiff_t i = 0;
-    for (; i + ADAM_BLOCK <= n; i += ADAM_BLOCK) {
-        TYPED(adam_begin)(a, i, ADAM_BLOCK, r, s);
+    for (; i + STEP_BLOCK <= n; i += STEP_BLOCK) {
+        TYPED(adam_begin)(a, i, STEP_BLOCK, r, s);
         if (i > 0)
-            TYPED(adam_finish)(a, d, i - ADAM_BLOCK, ADAM_BLOCK, r, s);
-        TYPED(adam_denominators)(d, a.v + i, a.w ? a.w + i : a.w, ADAM_BLOCK, s);
+            TYPED(adam_finish)(a, d, i - STEP_BLOCK, STEP_BLOCK, r, s);
+        TYPED(adam_denominators)(d, a.v + i, a.w ? a.w + i : a.w, STEP_BLOCK, s);
     }
     if (i > 0)
-        TYPED(adam_finish)(a, d, i - ADAM_BLOCK, ADAM_BLOCK, r, s);
+        TYPED(adam_finish)(a, d, i - STEP_BLOCK, STEP_BLOCK, r, s);
     TYPED(adam_begin)(a, i, n - i, r, s);
     TYPED(adam_denominators)(d, a.v + i, a.w ? a.w + i : a.w, n - i, s);
     TYPED(adam_finish)(a, d, i, n - i, r, s);

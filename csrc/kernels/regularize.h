@@ -20,6 +20,9 @@
 /* Decay through the gradient, or of the parameter itself. */
 enum { NO_DECAY, COUPLED, DECOUPLED };
 
+/* Elements of a few vectors, in steps whose roots and quotients take turns. */
+enum { STEP_BLOCK = 32 };
+
 #endif
 
 typedef struct {

@@ -10,13 +10,6 @@
  * param p (n) in and out, grad g (n) in, square_avg s, grad_avg a, momentum_buffer b (n) in and out.
  * Bytes per element in float32: 20, and 8 more for each of centered and momentum. */
 
-#ifndef NUMFUSE_RMSPROP_H
-#define NUMFUSE_RMSPROP_H
-
-enum { RMSPROP_BLOCK = 32 };
-
-#endif
-
 typedef struct {
     real alpha, gain, limit, average_limit, eps, momentum, lr;
     bool nesterov;
@@ -29,7 +22,7 @@ typedef struct {
 
 /* A block's gradients as they count, and what their roots are taken of; then the denominators. */
 typedef struct {
-    real u[RMSPROP_BLOCK], d[RMSPROP_BLOCK];
+    real u[STEP_BLOCK], d[STEP_BLOCK];
 } TYPE(rmsprop_block);
 
 INLINE void TYPED(rmsprop_moments)(const real *restrict p, const real *restrict g, real *restrict s, real *restrict a,
@@ -79,9 +72,9 @@ INLINE void TYPED(rmsprop_quotients)(real *restrict p, real *restrict b, const T
 INLINE void TYPED(rmsprop_begin)(TYPE(rmsprop_arrays) a, TYPE(rmsprop_block) *block, ptrdiff_t i, ptrdiff_t n,
                                  TYPE(regularizer) r, TYPE(rmsprop_scalars) k)
 {
-    real buffer[RMSPROP_BLOCK], *average = a.a ? a.a + i : a.a;
+    real buffer[STEP_BLOCK], *average = a.a ? a.a + i : a.a;
     const real *g = TYPED(regularize_grads)(buffer, a.g + i, a.p + i, n, r);
-    bool coupled = r.plain && r.decay == COUPLED;
+    bool coupled = TYPED(rest_of)(r).decay == COUPLED;
     if (average && coupled)
         TYPED(rmsprop_moments)(a.p + i, g, a.s + i, average, block, n, r, k, true, true);
     else if (average)
@@ -119,14 +112,14 @@ INLINE void TYPED(rmsprop_part)(TYPE(rmsprop_arrays) a, ptrdiff_t n, TYPE(regula
     TYPE(rmsprop_block) blocks[2];
     ptrdiff_t i = 0;
     int now = 0;
-    for (; i + RMSPROP_BLOCK <= n; i += RMSPROP_BLOCK, now = !now) {
-        TYPED(rmsprop_begin)(a, &blocks[now], i, RMSPROP_BLOCK, r, k);
+    for (; i + STEP_BLOCK <= n; i += STEP_BLOCK, now = !now) {
+        TYPED(rmsprop_begin)(a, &blocks[now], i, STEP_BLOCK, r, k);
         if (i > 0)
-            TYPED(rmsprop_finish)(a, &blocks[!now], i - RMSPROP_BLOCK, RMSPROP_BLOCK, r, k);
-        TYPED(rmsprop_denominators)(blocks[now].d, RMSPROP_BLOCK, k);
+            TYPED(rmsprop_finish)(a, &blocks[!now], i - STEP_BLOCK, STEP_BLOCK, r, k);
+        TYPED(rmsprop_denominators)(blocks[now].d, STEP_BLOCK, k);
     }
     if (i > 0)
-        TYPED(rmsprop_finish)(a, &blocks[!now], i - RMSPROP_BLOCK, RMSPROP_BLOCK, r, k);
+        TYPED(rmsprop_finish)(a, &blocks[!now], i - STEP_BLOCK, STEP_BLOCK, r, k);
     TYPED(rmsprop_begin)(a, &blocks[now], i, n - i, r, k);
     TYPED(rmsprop_denominators)(blocks[now].d, n - i, k);
     TYPED(rmsprop_finish)(a, &blocks[now], i, n - i, r, k);
