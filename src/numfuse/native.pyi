@@ -2,12 +2,13 @@
 
 Arrays must be aligned, in native byte order, and those written to must be writable and must not
 overlap any other argument; masks of masked arrays are not looked at. Lists of arrays are lists or
-tuples. Anything else raises TypeError or ValueError before an array is touched.
+tuples. Anything else raises TypeError or ValueError before an array is touched. The gradients of
+optimizer steps may be of any layout, and NumPy scalars; those with a mask are refused.
 
 Results of 16 KiB and more lie in recycled memory, see `empty`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,18 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
+class Tensors:
+    """The arrays of one optimizer step, checked: the sequence of its parameters."""
+
+    @property
+    def grads(self) -> tuple[Array | None, ...]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Array]: ...
+
+def check_steps(calls: list[tuple[Any, ...]], grads: list[Array | None]) -> list[Tensors]: ...
+def is_unchanged(options: dict[str, Any], values: list[Any]) -> bool: ...
 def sgd_step(
-    params: Sequence[Array],
+    params: Sequence[Array] | Tensors,
     grads: Sequence[Array | None],
     momentum_buffers: Sequence[Array] | None,
     ema_params: Sequence[Array] | None,
@@ -27,17 +38,17 @@ def sgd_step(
     dampening: float,
     running_average: bool,
     nesterov: bool,
-    weight_decay: float,
-    decoupled: bool,
-    l1: float,
-    proximal: bool,
-    max_grad_value: float,
-    ema_decay: float,
-    maximize: bool,
-    grad_scale: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    l1: float = 0.0,
+    proximal: bool = False,
+    max_grad_value: float = ...,
+    ema_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
 ) -> None: ...
 def rmsprop_step(
-    params: Sequence[Array],
+    params: Sequence[Array] | Tensors,
     grads: Sequence[Array | None],
     square_avgs: Sequence[Array],
     grad_avgs: Sequence[Array] | None,
@@ -50,17 +61,17 @@ def rmsprop_step(
     eps: float,
     momentum: float,
     nesterov: bool,
-    weight_decay: float,
-    decoupled: bool,
-    l1: float,
-    proximal: bool,
-    max_grad_value: float,
-    ema_decay: float,
-    maximize: bool,
-    grad_scale: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    l1: float = 0.0,
+    proximal: bool = False,
+    max_grad_value: float = ...,
+    ema_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
 ) -> None: ...
 def adam_step(
-    params: Sequence[Array],
+    params: Sequence[Array] | Tensors,
     grads: Sequence[Array | None],
     exp_avgs: Sequence[Array],
     exp_avg_sqs: Sequence[Array],
@@ -72,17 +83,17 @@ def adam_step(
     beta1: float,
     beta2: float,
     eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    l1: float,
-    proximal: bool,
-    max_grad_value: float,
-    ema_decay: float,
-    maximize: bool,
-    grad_scale: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    l1: float = 0.0,
+    proximal: bool = False,
+    max_grad_value: float = ...,
+    ema_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
 ) -> None: ...
 def adagrad_step(
-    params: Sequence[Array],
+    params: Sequence[Array] | Tensors,
     grads: Sequence[Array | None],
     sums: Sequence[Array],
     ema_params: Sequence[Array] | None,
@@ -91,14 +102,14 @@ def adagrad_step(
     lr: float,
     lr_decay: float,
     eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    l1: float,
-    proximal: bool,
-    max_grad_value: float,
-    ema_decay: float,
-    maximize: bool,
-    grad_scale: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    l1: float = 0.0,
+    proximal: bool = False,
+    max_grad_value: float = ...,
+    ema_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
 ) -> None: ...
 def max_norm(
     params: Sequence[Array], ema_params: Sequence[Array] | None, *, max_norm: float, ema_decay: float

@@ -256,7 +256,10 @@ def every_second(array):
     lambda array: 1.0,
 ], ids=["float64", "float16", "int32", "byte-swapped", "list", "number"])
 def test_wrong_type_is_refused(step, argument, replacement):
-    assert_refused(step.kernel, replaced(step, argument, replacement), TypeError, rf"^{argument}\[1\]")
+    bad = replaced(step, argument, replacement)
+    if argument == "grads" and getattr(bad[argument][1], "dtype", None) == bad["params"][1].dtype.newbyteorder():
+        pytest.skip("a gradient is only read, in any byte order")
+    assert_refused(step.kernel, bad, TypeError, rf"^{argument}\[1\]")
 
 
 @every_step
@@ -270,23 +273,86 @@ def test_other_dtypes_are_refused_even_if_all_agree(step, dtype):
     lambda array: array.reshape(3, 2),
     lambda array: array.reshape(6),
     lambda array: array[:1].copy(),
-    every_second,
-    lambda array: np.zeros((2, 4), array.dtype)[:, :3],
-    lambda array: array[::-1],
-    misaligned,
-], ids=["transposed shape", "flat", "smaller", "every second", "columns", "reversed", "misaligned"])
-def test_wrong_layout_is_refused(step, argument, replacement):
-    bad = replaced(step, argument, replacement)
-    if argument == "params" and bad["params"][1].flags.carray:  # the others are then those of another shape
-        argument = r"(params|grads)"
-    assert_refused(step.kernel, bad, ValueError, rf"^{argument}\[1\]")
+], ids=["transposed shape", "flat", "smaller"])
+def test_wrong_shape_is_refused(step, argument, replacement):
+    # Where it is that of a parameter, the gradient is the first to differ.
+    wrong = "grads" if argument == "params" else argument
+    assert_refused(step.kernel, replaced(step, argument, replacement), ValueError, rf"^{wrong}\[1\] must have the shape")
 
 
-@every_list
+LAYOUTS = {
+    "every second": every_second,
+    "columns": lambda array: np.pad(array, [(0, 0), (0, 1)])[:, :-1],
+    "reversed": lambda array: array[::-1].copy()[::-1],
+    "misaligned": misaligned,
+}
+
+
+@each("step, argument", WRITTEN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wrong_layout_of_what_is_written_is_refused(step, argument, layout):
+    assert_refused(step.kernel, replaced(step, argument, LAYOUTS[layout]), ValueError, rf"^{argument}\[1\]")
+
+
+@each("step, argument", WRITTEN)
 def test_memory_order_unlike_the_parameters_is_refused(step, argument):
-    bad = replaced(step, argument, np.asfortranarray)
-    argument = r"(params|grads)" if argument == "params" else argument
-    assert_refused(step.kernel, bad, ValueError, rf"^{argument}\[1\]")
+    if argument == "params":
+        lists = [name for name, value in step.arguments().items() if isinstance(value, list)]
+        if lists == ["params", "grads"]:
+            pytest.skip("nothing but the gradient lies beside the parameter")
+        argument, pattern = "params", rf"^({'|'.join(lists[2:])})\[1\] must lie in memory as params\[1\] does"
+    else:
+        pattern = rf"^{argument}\[1\] must lie in memory as params\[1\] does"
+    assert_refused(step.kernel, replaced(step, argument, np.asfortranarray), ValueError, pattern)
+
+
+@every_step
+@pytest.mark.parametrize("layout", [*LAYOUTS, "Fortran", "byte-swapped", "broadcast", "read-only", "a view of the parameter"])
+def test_gradient_of_any_layout_is_read(step, layout):
+    expected, actual = step.arguments(), step.arguments()
+    grad = actual["grads"][1]
+    if layout == "broadcast":
+        actual["grads"][1] = np.broadcast_to(grad[:1].copy(), grad.shape)
+    elif layout == "byte-swapped":
+        actual["grads"][1] = grad.astype(grad.dtype.newbyteorder())
+    elif layout == "Fortran":
+        actual["grads"][1] = np.asfortranarray(grad)
+    elif layout == "a view of the parameter":
+        actual["grads"][1] = actual["params"][1][::-1]  # it is read before anything is written
+    elif layout == "read-only":
+        grad.flags.writeable = False
+    else:
+        actual["grads"][1] = LAYOUTS[layout](grad)
+    expected["grads"][1] = np.ascontiguousarray(actual["grads"][1]).astype(grad.dtype)
+    before = actual["grads"][1].tobytes()
+    for arguments in (expected, actual):
+        getattr(native, step.kernel)(**arguments)
+    assert actual["grads"][1].tobytes() == before or layout == "a view of the parameter"
+    for name in (name for name, value in actual.items() if isinstance(value, list) and name != "grads"):
+        assert [array.tobytes() for array in actual[name]] == [array.tobytes() for array in expected[name]], name
+
+
+@every_step
+def test_arrays_are_checked_for_one_run_of_one_step(step):
+    arguments = step.arguments()
+    lists = [name for name, value in arguments.items() if isinstance(value, (list, type(None)))]
+    options = {name: value for name, value in arguments.items() if name not in [*lists, "steps"]}
+    params, grads, *state = (arguments[name] for name in lists)
+    given = (*state, arguments["steps"])
+    kernel = getattr(native, step.kernel)
+    call = params, len(params), None, None, given, params[0].dtype, False
+    (tensors,) = native.check_steps([call], grads)
+    assert list(tensors) == params and len(tensors) == len(params) and list(tensors.grads) == grads
+    with pytest.raises(ValueError, match="checked for another step"):
+        kernel(tensors, tensors.grads, *state, arguments["steps"].copy(), **options)
+    with pytest.raises(ValueError, match="checked for another step"):
+        kernel(tensors, grads, *given, **options)
+    kernel(tensors, tensors.grads, *given, **options)
+    expected = step.arguments()
+    kernel(**expected)
+    assert [p.tobytes() for p in params] == [p.tobytes() for p in expected["params"]]
+    with pytest.raises(ValueError, match="checked for another step"):
+        kernel(tensors, tensors.grads, *given, **options)
 
 
 @each("step, argument", WRITTEN)

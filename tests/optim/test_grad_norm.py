@@ -70,8 +70,7 @@ def test_wrong_gradients_under_a_largest_norm_are_refused_before_anything_is_mod
     optimizer = cls(params, max_grad_norm=1.0).set_backend(backend)
     optimizer.step([np.ones(3), np.ones(2)])
     before = bits(params), state_bits(optimizer), optimizer.grad_norm
-    for grad, error in ((np.ones(2, np.float32), TypeError), ([1.0, 1.0], TypeError), (np.ones(5), ValueError),
-                        (np.ones(4)[::2], ValueError)):
+    for grad, error in ((np.ones(2, np.float32), TypeError), ([1.0, 1.0], TypeError), (np.ones(5), ValueError)):
         with pytest.raises(error, match=r"^grads\[1\] must "):
             optimizer.step([np.zeros(3), grad])
         assert (bits(params), state_bits(optimizer), optimizer.grad_norm) == before

@@ -92,14 +92,11 @@ def test_wrong_gradients_are_refused_before_anything_is_modified(cls, backend):
         optimizer, params, grads = make(cls, backend)
         last = list(params)[-1]
         good = grads[last]
-        transposed = np.asfortranarray(np.arange(4, dtype=np.float32).reshape(2, 2))
         for name, grad, error, pattern in [
             (last, good.astype(np.float64), TypeError, rf"grads\['{last}'\] must be float32"),
-            (last, good.astype(np.dtype(np.float32).newbyteorder()), TypeError, rf"grads\['{last}'\].*byte"),
             (last, 1.0, TypeError, rf"grads\['{last}'\].*float"),
             (last, np.ones(2, np.float32), ValueError, rf"grads\['{last}'\].*shape"),
-            ("b", np.ones((2, 4), np.float32)[:, ::2], ValueError, r"grads\['b'\].*np.ascontiguousarray"),
-            ("b", transposed, ValueError, r"grads\['b'\].*np.ascontiguousarray"),
+            ("b", np.ma.masked_equal(np.ones((2, 2), np.float32), 1), TypeError, r"grads\['b'\].*use .filled\(0\)"),
             (last, params[last], ValueError, rf"(params|grads)\['{last}'\].*share"),
             ("b", params["b"], ValueError, r"(params|grads)\['b'\].*share"),
         ]:

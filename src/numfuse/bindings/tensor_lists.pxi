@@ -3,71 +3,98 @@
 cdef enum:
     LISTS = 6
 
-cdef class TensorLists:
-    """The tensors of one optimizer step, checked, as C arrays. Those without a gradient are left out."""
+_UNLIMITED = float("inf")  # as a limit: none
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Tensors:
+    """The arrays of one optimizer step, checked, and as C arrays. Those without a gradient are left out of these.
+
+    In Python it is the sequence of the parameters; `grads` are their gradients, which lie in memory as they do.
+    """
     cdef void *memory
     cdef void **arrays[LISTS]
+    cdef MemorySpan *spans
+    cdef Py_ssize_t span_count
     cdef tensor_list tensors
     cdef ptrdiff_t size
     cdef int kind
-    cdef list lists
+    cdef bint is_good  # checked, and not run yet
+    cdef tuple params
+    cdef readonly tuple grads
+    cdef list state  # of tuples, or None
+    cdef tuple given
     cdef cnp.ndarray steps
 
     def __dealloc__(self):
         free(self.memory)
 
-    cdef int fill(self, tuple names, tuple lists, int required, object steps) except -1:
-        """`names` are those of the lists, of which only those from number `required` on may be None, and of the steps."""
-        cdef Py_ssize_t n, i, active = 0, count = len(lists)
+    def __len__(self):
+        return len(self.params)
+
+    def __iter__(self):
+        return iter(self.params)
+
+    cdef int fill(self, tuple names, tuple params, list grads, tuple given, int kind) except -1:
+        """Check the arrays one by one, but not where they lie: of one dtype, of `kind` if that is not NPY_NOTYPE.
+
+        `given` are the lists of state, or None, and the step counts; `names` are those of all lists.
+        """
+        cdef Py_ssize_t n = len(params), i, active = 0, present
+        cdef void **data
         cdef ptrdiff_t size, itemsize
-        cdef int k
+        cdef int k, count = <int>len(given) + 1
         cdef ptrdiff_t *offsets
         cdef int64_t *counts
         cdef int64_t *taken
-        cdef MemorySpan *spans
         cdef MemorySpan *touched
-        cdef tuple params, grads
         cdef cnp.ndarray param
-        self.take(names, lists, required, steps)
-        params, grads = self.lists[0], self.lists[1]
-        n = len(params)
-        self.memory = malloc((LISTS * n + 1) * sizeof(MemorySpan) + n * (LISTS * sizeof(void *) + 2 * sizeof(int64_t))
+        self.params, self.given, self.state = params, given, []
+        if len(grads) != n:
+            raise ValueError(f"grads must have {n} arrays, as many as params, had {len(grads)}")
+        self.take_state(names)
+        present = 2
+        for items in self.state:
+            present += items is not None
+        self.memory = malloc((present * n + 1) * sizeof(MemorySpan) + n * (present * sizeof(void *) + 2 * sizeof(int64_t))
                              + sizeof(ptrdiff_t))
         if self.memory == NULL:
             raise MemoryError
-        spans = <MemorySpan *>self.memory
-        offsets = <ptrdiff_t *>(spans + LISTS * n + 1)
+        self.spans = <MemorySpan *>self.memory
+        offsets = <ptrdiff_t *>(self.spans + present * n + 1)
         counts = <int64_t *>(offsets + n + 1)
         taken = <int64_t *>cnp.PyArray_DATA(self.steps)
+        data = <void **>(counts + n)
         for k in range(LISTS):
-            self.arrays[k] = <void **>(counts + n) + k * n if k < count and self.lists[k] is not None else NULL
-        self.kind = cnp.NPY_FLOAT
+            self.arrays[k] = NULL
+            if k < 2 or (k < count and self.state[k - 2] is not None):
+                self.arrays[k] = data
+                data += n
         offsets[0] = 0
         for i in range(n):
             if grads[i] is None:
                 continue
-            if active == 0:
-                check(params[i], cnp.NPY_NOTYPE, True, "params", i)
-                self.kind = cnp.PyArray_TYPE(<cnp.ndarray>params[i])
             if not 0 <= taken[i] < INT64_MAX:
                 raise ValueError(f"steps[{i}] must be in [0, 2^63 - 1), was {taken[i]}")
-            check(params[i], self.kind, True, "params", i)
+            check(params[i], kind, True, "params", i)
             param = params[i]
+            kind = cnp.PyArray_TYPE(param)
+            check_dense(param, "params", i)
+            if not is_twin(grads[i], param, False):
+                grads[i] = laid_out_as(grads[i], param, i)
             size, itemsize = cnp.PyArray_SIZE(param), cnp.PyArray_ITEMSIZE(param)
             for k in range(count):
                 if self.arrays[k] == NULL:
                     continue
-                item = (<tuple>self.lists[k])[i]
-                if not is_twin(item, param, k != 1):
-                    check(item, self.kind, k != 1, names[k], i)
-                    if k == 0:
-                        check_dense(param, "params", i)
-                    else:
-                        check_alike(item, param, names[k], "params", i)
+                item = param if k == 0 else grads[i] if k == 1 else (<tuple>self.state[k - 2])[i]
+                if k > 1 and not is_twin(item, param, True):
+                    check(item, kind, True, names[k], i)
+                    check_alike(item, param, names[k], "params", i)
                 if size > 0:
                     # All are dense, so that the first byte and the number of bytes say where they lie.
                     self.arrays[k][active] = cnp.PyArray_DATA(<cnp.ndarray>item)
-                    touched = spans + k * n + active
+                    touched = self.spans + (self.arrays[k] - self.arrays[0]) + active
                     touched.begin = <uintptr_t>self.arrays[k][active]
                     touched.end = touched.begin + size * itemsize
                     touched.written, touched.list, touched.index = k != 1, k, i
@@ -76,30 +103,31 @@ cdef class TensorLists:
                 offsets[active + 1] = offsets[active] + size
                 active += 1
         # List after list, since the arrays of one often lie in memory in this order: that sorts quickly.
-        touched = spans
+        touched = self.spans
         for k in range(count):
             if self.arrays[k] != NULL:
-                memmove(touched, spans + k * n, active * sizeof(MemorySpan))
+                memmove(touched, self.spans + (self.arrays[k] - self.arrays[0]), active * sizeof(MemorySpan))
                 touched += active
         touched[0] = span_of(self.steps, True, -1)
-        touched.list = <int>count
-        check_spans(spans, touched - spans + 1, names)
+        touched.list = count
+        self.span_count = touched - self.spans + 1
+        self.kind = cnp.NPY_FLOAT if kind == cnp.NPY_NOTYPE else kind
         self.size = offsets[active]
         self.tensors.count = active
         self.tensors.offsets = offsets
         self.tensors.steps = counts
+        self.grads = tuple(grads)
+        self.is_good = True
 
-    cdef int take(self, tuple names, tuple lists, int required, object steps) except -1:
-        """Keep the lists, of one length, and the step counts."""
-        cdef Py_ssize_t n, k
-        self.lists = []
-        for k in range(len(lists)):
-            items = lists[k]
-            self.lists.append(None if items is None and k >= required else as_tuple(items, names[k]))
-        n = len(<tuple>self.lists[0])
-        for k in range(1, len(lists)):
-            if self.lists[k] is not None and len(<tuple>self.lists[k]) != n:
-                raise ValueError(f"{names[k]} must have {n} arrays, as many as params, had {len(self.lists[k])}")
+    cdef int take_state(self, tuple names) except -1:
+        """Keep the lists of state, of as many arrays as there are parameters, and the step counts."""
+        cdef Py_ssize_t n = len(self.params), k
+        for k in range(len(self.given) - 1):
+            items = None if self.given[k] is None else as_tuple(self.given[k], names[k + 2])
+            if items is not None and len(<tuple>items) != n:
+                raise ValueError(f"{names[k + 2]} must have {n} arrays, as many as params, had {len(items)}")
+            self.state.append(items)
+        steps = self.given[len(self.given) - 1]
         check(steps, cnp.NPY_INT64, True, "steps")
         self.steps = steps
         if cnp.PyArray_NDIM(self.steps) != 1 or cnp.PyArray_DIMS(self.steps)[0] != n:
@@ -110,18 +138,130 @@ cdef class TensorLists:
     cdef int run(self, kernel step, const void *args) except -1:
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
+        self.is_good = False
         run_by_elements(step, self.kind == cnp.NPY_DOUBLE, args, self.size)
-        for i in range(len(self.lists[1])):
-            if (<tuple>self.lists[1])[i] is not None:
+        for i in range(len(self.grads)):
+            if self.grads[i] is not None:
                 taken[i] += 1
+
+
+def check_steps(calls, grads):
+    """Check all arrays of some optimizer steps, so that none is written to if one of them is wrong.
+
+    calls : list of (params, size, members, order, given, dtype, in_c_order), one for each step. `params` is a list of
+        `size` arrays, `members` are the positions of the step's in it, `order` those of their gradients in the list
+        `grads`, or both None for all in their order; `given` is what the step takes after params and grads, lists of
+        state and the counts; `dtype` is that of its arrays; `in_c_order` says whether they must be C-contiguous.
+
+    Returns a list of `Tensors`. A step takes each as its `params`, beside its `grads` and `given`, and runs without
+    another check, once.
+    """
+    cdef list steps = []
+    cdef Tensors t
+    cdef MemorySpan *spans
+    cdef Py_ssize_t count = 0
+    cdef tuple names = ("params", "grads", "state", "state", "state", "state", "state")
+    for params, size, members, order, given, dtype, in_c_order in calls:
+        if len(params) != size:
+            raise ValueError(f"params must keep its length {size}, was {len(params)}")
+        t = Tensors.__new__(Tensors)
+        t.fill(names, tuple(picked(params, members)), picked(grads, order), given, (<cnp.dtype?>dtype).type_num)
+        if in_c_order:
+            for i in range(len(t.params)):
+                check_c_contiguous(t.params[i], place("params", i))
+        count += t.span_count
+        steps.append(t)
+    if len(steps) == 1:
+        check_spans(t.spans, count, names)
+        return steps
+    spans = <MemorySpan *>malloc(count * sizeof(MemorySpan) + 1)
+    if spans == NULL:
+        raise MemoryError
+    try:
+        count = 0
+        for t in steps:
+            memcpy(spans + count, t.spans, t.span_count * sizeof(MemorySpan))
+            count += t.span_count
+        check_spans(spans, count, names)
+    finally:
+        free(spans)
+    return steps
+
+
+@cython.boundscheck(True)
+cdef list picked(object items, list positions):
+    """The items at these positions, or all."""
+    cdef list found = items if type(items) is list else list(items), chosen
+    cdef Py_ssize_t k
+    if positions is None:
+        return list(found)
+    chosen = list(positions)
+    for k in range(len(chosen)):
+        chosen[k] = found[<Py_ssize_t>chosen[k]]
+    return chosen
+
+
+def is_unchanged(dict options, list values):
+    """Whether the values of a dict are still these very objects, in this order."""
+    cdef list now = PyDict_Values(options)
+    cdef Py_ssize_t i, n = len(now)
+    if len(values) != n:
+        return False
+    for i in range(n):
+        if now[i] is not values[i]:
+            return False
+    return True
+
+
+cdef Tensors tensors_of(tuple names, object params, object grads, tuple given, int required):
+    """The arrays of a step, checked here or by `check_steps`. All but the first `required` lists may be None."""
+    cdef Tensors t
+    cdef Py_ssize_t k
+    if type(params) is Tensors:
+        t = params
+        if not t.is_good or grads is not t.grads or len(given) != len(t.given):
+            raise ValueError("params were checked for another step")
+        for k in range(len(given)):
+            if given[k] is not (<tuple>t.given)[k]:
+                raise ValueError("params were checked for another step")
+    else:
+        t = Tensors.__new__(Tensors)
+        t.fill(names, as_tuple(params, "params"), list(as_tuple(grads, "grads")), given, cnp.NPY_NOTYPE)
+        check_spans(t.spans, t.span_count, names)
+    for k in range(2, required):
+        if t.arrays[k] == NULL:
+            raise TypeError(f"{names[k]} must be a list of arrays, was NoneType")
+    return t
 
 
 cdef inline bint is_twin(object item, cnp.ndarray param, bint written) noexcept:
     """Whether an array is good beside `param`, as nearly all are: of its dtype and shape, both in C order."""
     cdef int flags = (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | (cnp.NPY_ARRAY_WRITEABLE if written else 0))
-    return (cnp.PyArray_Check(item) and cnp.PyArray_CHKFLAGS(<cnp.ndarray>item, flags)
+    return (cnp.PyArray_CheckExact(item) and cnp.PyArray_CHKFLAGS(<cnp.ndarray>item, flags)
             and cnp.PyArray_DESCR(<cnp.ndarray>item) is cnp.PyArray_DESCR(param)
             and cnp.PyArray_CHKFLAGS(param, cnp.NPY_ARRAY_C_CONTIGUOUS) and same_shape(<cnp.ndarray>item, param))
+
+
+cdef cnp.ndarray laid_out_as(object grad, cnp.ndarray param, Py_ssize_t i):
+    """A gradient, which is only read, in the memory order of its parameter: itself, or a copy."""
+    cdef cnp.ndarray array, copy
+    if cnp.PyArray_CheckScalar(grad) and not cnp.PyArray_Check(grad):
+        grad = cnp.PyArray_FROM_O(grad)
+    if not cnp.PyArray_Check(grad) or cnp.PyArray_TYPE(<cnp.ndarray>grad) != cnp.PyArray_TYPE(param):
+        explain(grad, cnp.PyArray_TYPE(param), False, place("grads", i))
+    array = grad
+    if not cnp.PyArray_CheckExact(grad):
+        if hasattr(grad, "mask"):
+            raise TypeError(f"{place('grads', i)} must not be a masked array; use .filled(0)")
+        array = grad.view(cnp.ndarray)  # a matrix multiplies otherwise
+    if not same_shape(array, param):
+        check_alike(array, param, "grads", "params", i)
+    if (same_strides(array, param) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_ALIGNED)
+            and cnp.PyArray_ISNOTSWAPPED(array)):
+        return array
+    copy = empty_like(param)
+    cnp.PyArray_CopyInto(copy, array)
+    return copy
 
 
 cdef tuple as_tuple(object items, str name):
@@ -162,7 +302,7 @@ cdef int take_options(step_args *a, object lr, object weight_decay, bint decoupl
     a.decoupled, a.proximal, a.maximize = decoupled, proximal, maximize
 
 
-cdef int take_arrays(step_args *a, TensorLists t, int ema) except -1:
+cdef int take_arrays(step_args *a, Tensors t, int ema) except -1:
     """The lists that every step has; the averages are number `ema`."""
     a.tensors = t.tensors
     a.params, a.grads, a.ema_params = t.arrays[0], t.arrays[1], t.arrays[ema]

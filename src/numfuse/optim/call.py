@@ -1,10 +1,7 @@
-import weakref
-from itertools import chain
-
 import numpy as np
 
 from .. import native
-from .checks import check_like, check_overlap, check_param
+from .checks import check_gradient, check_like, check_overlap, check_param
 
 
 class Call:
@@ -18,12 +15,9 @@ class Call:
         self.steps = np.zeros(len(members), dtype=np.int64)
         self.state = {}  # name of a kind of state -> its arrays
         self.options = []  # the very objects in the group when the rest was last prepared
-        self.lists, self.keywords = (), {}  # what follows params and grads
-
-
-def references(work):
-    """Weak references to all arrays of some calls, which do not keep a step's gradients in memory."""
-    return [weakref.ref(array) for _, _, *lists in work for array in chain(*lists) if array is not None]
+        self.given, self.keywords = (), {}  # what the kernel takes after params and grads
+        self.arrays = ()  # what `native.check_steps` takes
+        self.is_limited = False  # by max_norm
 
 
 def state_array(param):
@@ -35,40 +29,37 @@ def state_array(param):
     return native.empty(param.shape, param.dtype) if param.flags.c_contiguous else np.empty_like(param, subok=False)
 
 
-def marks(work):
-    """What `check_arrays` depends on. Equal marks mean the same arrays for as long as their `references` are held."""
-    is_free = [group["max_norm"] is None for _, group, _, _ in work]
-    return is_free + [_mark(array) for _, _, *lists in work for array in chain(*lists)]
+def explain(keys, calls, grads):
+    """Raise what is wrong with an array of some calls, or where it lies, in the caller's names.
 
-
-def check_arrays(keys, work):
-    """All arrays of some calls must be good, and apart in memory; `keys` name the parameters."""
+    keys : those of all parameters, in order
+    grads : of all parameters
+    """
     keys, written, read = list(keys), [], []
-    for call, group, params, grads in work:
-        for k, (i, param, grad) in enumerate(zip(call.order, params, grads)):
-            name = f"params[{keys[i]!r}]"
+    for call in calls:
+        params, size, *_ = call.arrays
+        if len(params) != size:
+            raise ValueError(f"param_groups[{call.group}]['params'] must keep its length {size}, was {len(params)}: "
+                             "use add_param_group")
+        for k, (member, i) in enumerate(zip(call.members, call.order)):
+            name, param, grad = f"params[{keys[i]!r}]", params[member], grads[i]
             check_param(name, param)
             if param.dtype != call.dtype:
                 raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
             for state_name, arrays in call.state.items():
                 check_like(name, param, f"its {state_name}", arrays[k])
-            if group["max_norm"] is not None and not param.flags.c_contiguous:
+            if call.is_limited and not param.flags.c_contiguous:
                 raise ValueError(f"{name} must be C-contiguous for max_norm, with a unit's weights side by side, "
                                  f"was of shape {param.shape}, strides {param.strides}")
             written.append((name, param))
             if grad is not None:
-                read.append((f"grads[{keys[i]!r}]", grad))
+                grad_name = f"grads[{keys[i]!r}]"
                 try:
-                    check_like(*read[-1], name, param)
+                    check_gradient(grad_name, grad, name, param)
                 except ValueError as error:
-                    if len(work) == 1 or not isinstance(keys[i], str):
+                    if len(calls) == 1 or not isinstance(keys[i], str):
                         raise
                     raise ValueError(f"{error}; a list has the order of the groups: give gradients by name") from None
+                if isinstance(grad, np.ndarray) and grad.strides == param.strides:  # others are copied
+                    read.append((grad_name, grad))
     check_overlap(written, read)
-
-
-def _mark(array):
-    if not isinstance(array, np.ndarray):
-        return id(array)
-    # The id of an array goes to another one when it is freed; that of a reference which is held does not.
-    return id(weakref.ref(array)), array.shape, array.strides, array.dtype, array.flags.writeable

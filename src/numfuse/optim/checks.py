@@ -62,7 +62,7 @@ def check_param(name, param):
     """A parameter must be an array that can be updated in place."""
     _check_ndarray(name, param)
     if param.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} must be float32 or float64, was {_dtype(param)}")
+        raise TypeError(f"{name} must be float32 or float64, was {_dtype(param)}; use .astype('float32')")
     if not _is_dense(param):
         raise ValueError(f"{name} must be contiguous, was of shape {param.shape}, strides {param.strides}: "
                          "put a copy from np.ascontiguousarray in its place")
@@ -76,7 +76,8 @@ def check_same(name, array, other_name, other):
     """`array` must be an array of the shape and dtype of `other`."""
     _check_ndarray(name, array)
     if array.dtype != other.dtype:
-        raise TypeError(f"{name} must be {other.dtype} like {other_name}, was {_dtype(array)}")
+        raise TypeError(f"{name} must be {other.dtype} like {other_name}, was {_dtype(array)}; "
+                        f"use .astype('{other.dtype}')")
     if array.shape != other.shape:
         raise ValueError(f"{name} must have shape {other.shape} like {other_name}, was {array.shape}")
 
@@ -91,6 +92,16 @@ def check_like(name, array, other_name, other):
                          f"was of strides {mine}: use {function}")
     if not array.flags.aligned:
         raise ValueError(f"{name} must be aligned, was not: use a copy")
+
+
+def check_gradient(name, grad, param_name, param):
+    """A gradient must be an array, or a NumPy scalar, of the shape and dtype of its parameter."""
+    grad = np.asarray(grad) if isinstance(grad, np.generic) else grad
+    if isinstance(grad, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: use .filled(0)")
+    if isinstance(grad, np.ndarray) and not grad.dtype.isnative:
+        grad = grad.astype(grad.dtype.newbyteorder("="))
+    check_same(name, grad, param_name, param)
 
 
 def check_overlap(written, read=()):
@@ -116,7 +127,7 @@ def check_overlap(written, read=()):
 
 def _check_ndarray(name, array):
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a numpy.ndarray, was {type(array).__name__}")
+        raise TypeError(f"{name} must be a numpy.ndarray, was {type(array).__name__}; use np.asarray")
 
 
 def _is_dense(array):
@@ -126,4 +137,4 @@ def _is_dense(array):
 
 
 def _dtype(array):
-    return f"{array.dtype}{'' if array.dtype.isnative else ', byte-swapped: use .astype'}"
+    return f"{array.dtype}{'' if array.dtype.isnative else ', byte-swapped'}"

@@ -3,11 +3,11 @@ import math
 import numpy as np
 
 
-def norm_of(kernels, work):
-    """The L2 norm of all gradients of some calls; infinite or NaN only where one of them, or the norm, is."""
+def norm_of(kernels, calls, steps):
+    """The L2 norm of all gradients of some calls' steps; infinite or NaN only where one of them, or the norm, is."""
     grads_of = {}
-    for call, _, _, grads in work:
-        grads_of.setdefault(call.dtype, []).extend(grads)
+    for call, tensors in zip(calls, steps):
+        grads_of.setdefault(call.dtype, []).extend(tensors.grads)
     norms = [_norm_of_one_dtype(kernels, grads) for grads in grads_of.values()]
     # hypot makes infinity of infinity and NaN.
     return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)

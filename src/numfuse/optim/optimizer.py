@@ -1,12 +1,11 @@
 import math
-from operator import is_
 
 import numpy as np
 
 from .. import native
 from ..backend import BackendMixin
 from ..checks import number
-from .call import Call, check_arrays, marks, references, state_array
+from .call import Call, explain, state_array
 from .checks import check_keys, check_overlap, check_param, flag, optional_norm
 from .norm import norm_of
 from .regularization import check_regularization, kernel_options
@@ -78,7 +77,6 @@ class Optimizer(BackendMixin, StateDictMixin):
         self._sizes = []  # of the groups
         self._keys = {}  # a parameter's name or, without names, its position, in order
         self._named = False
-        self._checked, self._marks = [], []  # references to arrays found good, and what these were like
         if not isinstance(params, (dict, np.ndarray)):
             params = list(params)
         if not isinstance(params, np.ndarray) and not params:
@@ -91,8 +89,9 @@ class Optimizer(BackendMixin, StateDictMixin):
         """Update every parameter by its gradient, in one kernel call for each group and dtype.
 
         grads : list of gradients in the order of the parameters over all groups; or dict of
-            name -> gradient if the parameters have names. Each has the shape, dtype and memory
-            order of its parameter. Where one is None, or its name is missing, the parameter, its
+            name -> gradient if the parameters have names. Each is an array of the shape and dtype of its
+            parameter, or a NumPy scalar for one without dimensions; its strides are free, but those of another memory
+            order than its parameter's cost a copy. Where one is None, or its name is missing, the parameter, its
             state and its step count stay as they are.
         grad_scale : what every gradient is multiplied by, first of all and within the update; `grad_norm` is
             that of the products. Gradients that n backward passes have added up, as layers do with
@@ -120,37 +119,30 @@ class Optimizer(BackendMixin, StateDictMixin):
         grads = self._in_order(grads)
         if len(self.param_groups) != len(self._sizes):
             raise ValueError(f"param_groups must keep its {len(self._sizes)} groups: use add_param_group")
-        work = []
         for call in self._calls:
-            group = self._refresh(call)
-            work.append((call, group, self._params(call, group), self._take(grads, call.order)))
-        if len(work) != 1 or self.kernels is not native or work[0][1]["max_norm"] is not None:
-            # One native call checks all its arrays before it modifies any. Several, as with max_norm, or
-            # another backend's, are checked here, for as long as they are the same arrays just once.
-            if marks(work) != self._marks:
-                check_arrays(self._keys, work)
-                self._checked = references(work)
-                self._marks = marks(work)
-        norm = None
+            if not native.is_unchanged(self.param_groups[call.group], call.options):
+                self._refresh(call)
         try:
-            if self._max_grad_norm is not None or self._skip_nonfinite:
-                norm = grad_scale * norm_of(self.kernels, work)
-                if not math.isfinite(norm):
-                    check_arrays(self._keys, work)
-                    self.grad_norm = norm
-                    self.skipped_steps += 1
-                    return False
-                if self._max_grad_norm is not None:
-                    ratio = self._max_grad_norm / (norm + 1e-6)
-                    grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
-            for call, group, params, grads in work:
-                call.keywords["grad_scale"] = grad_scale  # kept there, since one dict alone is passed on without a copy
-                getattr(self.kernels, self.kernel_name)(params, grads, *call.lists, **call.keywords)
-                if group["max_norm"] is not None:
-                    self._limit_norms(call, group, params, grads)
+            steps = native.check_steps([call.arrays for call in self._calls], grads)
         except (TypeError, ValueError):
-            check_arrays(self._keys, work)  # says the same in the caller's names
+            explain(self._keys, self._calls, grads)  # says the same in the caller's names
             raise
+        norm = None
+        if self._max_grad_norm is not None or self._skip_nonfinite:
+            norm = grad_scale * norm_of(self.kernels, self._calls, steps)
+            if not math.isfinite(norm):
+                self.grad_norm = norm
+                self.skipped_steps += 1
+                return False
+            if self._max_grad_norm is not None:
+                ratio = self._max_grad_norm / (norm + 1e-6)
+                grad_scale = grad_scale * ratio if ratio < 1 else grad_scale
+        kernel = getattr(self.kernels, self.kernel_name)
+        for call, tensors in zip(self._calls, steps):
+            keywords = call.keywords if grad_scale == 1 else {**call.keywords, "grad_scale": grad_scale}
+            kernel(tensors, tensors.grads, *call.given, **keywords)
+            if call.is_limited:
+                self._limit_norms(call, tensors)
         self.grad_norm = norm
         return True
 
@@ -208,12 +200,13 @@ class Optimizer(BackendMixin, StateDictMixin):
             members = [i for i, param in enumerate(options["params"]) if param.dtype == dtype]
             self._calls.append(Call(index, members, [first + i for i in members], dtype))
         for call in self._calls:
+            call.options = []  # prepared anew, since the order of the gradients depends on all calls
             if call.group == index:
                 self._prepare(call, options)
 
     def __getstate__(self):
         self._check_not_averaged()
-        return super().__getstate__() | {"_checked": [], "_marks": []}
+        return super().__getstate__()
 
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
@@ -244,12 +237,13 @@ class Optimizer(BackendMixin, StateDictMixin):
         """The lists of state that the kernel takes, None for one without use, and its own keywords."""
         raise NotImplementedError
 
-    def _limit_norms(self, call, group, params, grads):
-        moved = [i for i, grad in enumerate(grads) if grad is not None]
+    def _limit_norms(self, call, tensors):
+        group, params = self.param_groups[call.group], list(tensors)
+        moved = [i for i, grad in enumerate(tensors.grads) if grad is not None]
         averages = call.state["ema_param"] if group["ema_decay"] is not None else None
         self.kernels.max_norm(
             [params[i] for i in moved], averages and [averages[i] for i in moved],
-            max_norm=group["max_norm"], ema_decay=call.keywords["ema_decay"],
+            max_norm=group["max_norm"], ema_decay=group["ema_decay"] or 0.0,
         )
 
     def _options(self, named):
@@ -265,7 +259,7 @@ class Optimizer(BackendMixin, StateDictMixin):
                 unknown = next(key for key in grads if key not in self._keys)
                 valid = ", ".join(map(repr, self._keys))
                 raise ValueError(f"grads has an unknown name {unknown!r}; valid are {valid}")
-            return [grads.get(key) for key in self._keys]
+            return list(map(grads.get, self._keys))
         if isinstance(grads, np.ndarray):
             raise TypeError("grads must be a list or dict of arrays, was one array: write [array]")
         grads = grads if isinstance(grads, list) else list(grads)
@@ -274,19 +268,12 @@ class Optimizer(BackendMixin, StateDictMixin):
         return grads
 
     def _params(self, call, group):
-        params, size = group["params"], self._sizes[call.group]
-        if len(params) != size:
-            raise ValueError(f"param_groups[{call.group}]['params'] must keep its length {size}, "
-                             f"was {len(params)}: use add_param_group")
-        return self._take(params, call.members)
-
-    def _take(self, arrays, positions):
-        return arrays if len(self._calls) == 1 else list(map(arrays.__getitem__, positions))
+        return [group["params"][i] for i in call.members]
 
     def _refresh(self, call):
         """The group of a call, prepared anew if its options have changed."""
         group = self.param_groups[call.group]
-        if len(group) != len(call.options) or not all(map(is_, group.values(), call.options)):
+        if not native.is_unchanged(group, call.options):
             self._prepare(call, group)
         return group
 
@@ -303,8 +290,12 @@ class Optimizer(BackendMixin, StateDictMixin):
         lists, keywords = self._kernel_call(group, call.state)
         # With max_norm the average is that of limited weights, and not the step's business.
         averages = call.state["ema_param"] if group["ema_decay"] is not None and group["max_norm"] is None else None
-        call.lists = (*lists, averages, call.steps)
+        call.given = (*lists, averages, call.steps)
         call.keywords = {**keywords, **kernel_options(group)}
+        call.is_limited = group["max_norm"] is not None
+        whole, alone = len(call.members) == self._sizes[call.group], len(self._calls) == 1
+        call.arrays = (group["params"], self._sizes[call.group], None if whole else call.members,
+                       None if alone else call.order, call.given, call.dtype, call.is_limited)
         call.options = list(group.values())
 
     def _all_state_names(self, options):

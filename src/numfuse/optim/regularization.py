@@ -1,7 +1,5 @@
 """The options that every optimizer has within its pass over memory, and what its kernel calls them."""
 
-import math
-
 import numpy as np
 
 from ..checks import number
@@ -23,18 +21,19 @@ def check_regularization(options):
 
 
 def kernel_options(options):
-    """The keywords that every step takes, but for `grad_scale`."""
-    largest, decay = options["max_grad_value"], options["ema_decay"]
-    return {
-        "lr": options["lr"],
-        "weight_decay": options["weight_decay"],
-        "decoupled": options["decoupled_weight_decay"],
-        "l1": options["l1"],
-        "proximal": options["l1_proximal"],
-        "max_grad_value": math.inf if largest is None else largest,
-        "ema_decay": 0.0 if decay is None else decay,
-        "maximize": options["maximize"],
-    }
+    """The keywords that every step takes, but for `grad_scale`: `lr`, and those of what is not off."""
+    keywords = {"lr": options["lr"]}
+    if options["weight_decay"]:
+        keywords |= {"weight_decay": options["weight_decay"], "decoupled": options["decoupled_weight_decay"]}
+    if options["l1"]:
+        keywords |= {"l1": options["l1"], "proximal": options["l1_proximal"]}
+    if options["max_grad_value"] is not None:
+        keywords["max_grad_value"] = options["max_grad_value"]
+    if options["ema_decay"] is not None:
+        keywords["ema_decay"] = options["ema_decay"]
+    if options["maximize"]:
+        keywords["maximize"] = True
+    return keywords
 
 
 def _check_normal(name, limit, params):

@@ -20,7 +20,8 @@ def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, *
         arrays of one index have one shape. A gradient of None leaves all that belongs to its
         parameter as it is. `ema_params` is None without an average.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
-    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale
+    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale;
+        each is off unless given
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:

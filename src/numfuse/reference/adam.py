@@ -27,7 +27,8 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
         that belongs to its parameter as it is. `max_exp_avg_sqs` is None without AMSGrad, `ema_params`
         without an average.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
-    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale
+    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale;
+        each is off unless given
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:

@@ -1,13 +1,15 @@
+import math
+
 import numpy as np
 
 from .rounding import flush, scalar
 
 
-def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize,
-                      grad_scale):
+def regularize_before(g, p, *, lr, weight_decay=0.0, decoupled=False, l1=0.0, proximal=False,
+                      max_grad_value=math.inf, ema_decay=0.0, maximize=False, grad_scale=1.0):
     """What a step's own formula takes as the gradient of p, once p has decayed in place if `decoupled`.
 
-    Every step has these keywords, and its learning rate `lr`. For a parameter p with gradient g, and
+    Every step has these keywords, all of them off unless given, and its learning rate `lr`. For a parameter p with gradient g, and
     the average e of p if `ema_params` are given::
 
         g = grad_scale * g                                -grad_scale if maximize
@@ -41,7 +43,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
     return g
 
 
-def regularize_after(p, e, *, lr, l1, proximal, ema_decay, **_):
+def regularize_after(p, e, *, lr, l1=0.0, proximal=False, ema_decay=0.0, **_):
     """What follows a step's own formula, in place. `e` is None without an average."""
     threshold = scalar(lr * l1, p.dtype)
     if proximal and threshold > 0:

@@ -29,7 +29,8 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
         that belongs to its parameter as it is. `grad_avgs` is None when not centered,
         `momentum_buffers` is None when momentum is 0, `ema_params` is None without an average.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
-    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale
+    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale;
+        each is off unless given
     """
     for i, (p, g) in enumerate(zip(params, grads)):
         if g is None:

@@ -26,7 +26,8 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
         and its count as they are. `momentum_buffers` is None when momentum is 0, `ema_params` is
         None without an average.
     steps : int64 array (len(params),), the steps taken so far; counted up here.
-    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale
+    regularization : weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale;
+        each is off unless given
     """
     if running_average:
         dampening = momentum

@@ -44,7 +44,8 @@ def _passes(arguments):
     return [(arguments["grads"], sum(updates, []), [])]
 
 
-def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_grad_value, grad_scale, **_):
+def regularize_before(g, p, *, lr, weight_decay=0.0, decoupled=False, l1=0.0, proximal=False, max_grad_value=math.inf,
+                      grad_scale=1.0, **_):
     """The gradient that a step's formula takes; decoupled decay shrinks p."""
     if grad_scale != 1:
         g = grad_scale * g
@@ -59,7 +60,7 @@ def regularize_before(g, p, *, lr, weight_decay, decoupled, l1, proximal, max_gr
     return g
 
 
-def regularize_after(p, ema_params, i, *, lr, l1, proximal, ema_decay, **_):
+def regularize_after(p, ema_params, i, *, lr, l1=0.0, proximal=False, ema_decay=0.0, **_):
     """Apply the L1 threshold and average parameter i, after a step's formula."""
     if l1 and proximal:
         p[...] = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0)
