@@ -16,7 +16,7 @@ from helpers.made_up_runs import make_row, make_run
 from numfuse import native, nn
 from numfuse.bench import busy, contests, measure, places, results, textbook, training
 from numfuse.bench.case import arrays
-from numfuse.bench.contests import (BlockContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
+from numfuse.bench.contests import (BlockContest, GroupsContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
                                     TrainingContest)
 from numfuse.bench.measure import MIN_ROUNDS, Plan, take_turns
 from numfuse.bench.operations import CASES, OPTIMIZERS, adam, batch_norm, dropout, find
@@ -75,6 +75,27 @@ def test_every_case_is_measured_against_its_rivals_and_limits(case, dtype):
 def test_small_tensors_are_measured(name):
     (row,) = measure.measure(SmallTensorsContest(find(name), 16, "float32"), plan())
     assert row["shape"] == [10, 16] and set(row["seconds"]) == {"native", "textbook", "in_place"}
+
+
+def test_a_step_in_groups_is_measured_against_one_of_a_single_group():
+    contest = GroupsContest(find("adam_step adamw"), 16, "float32", 3)
+    (row,) = measure.measure(contest, plan())
+    assert row["shape"] == [3, 16] and set(row["seconds"]) == {"native", "one group"}
+    arguments = contest.arguments() | {"lr": 0.1}
+    before = [param.copy() for param in arguments["params"]]
+    contest.ours(arguments)()
+    assert all((param != old).any() for param, old in zip(arguments["params"], before))
+
+
+def test_kernels_are_called_as_a_program_calls_them():
+    def kernel(x, bias=None, out=None, *, scale, axis=1):
+        return x, bias, out, scale, axis
+
+    x, out = np.ones(3), np.empty(3)
+    call = contests._as_written(kernel, {"x": x, "bias": None, "out": out, "axis": 1, "scale": 0.5})
+    given = call()
+    assert given[0] is x and given[2] is out and (given[1], *given[3:]) == (None, 0.5, 1)
+    assert call.__code__.co_names == ("_kernel", "x", "out", "scale")  # no option at its default
 
 
 def test_a_step_with_clipping_by_norm_is_measured_against_one_more_reading():

@@ -7,6 +7,7 @@ kind in which rivals are checked.
 """
 
 import functools
+import inspect
 import math
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from .case import IMAGES, Case, arrays, merge
 from .machine import l2_bytes
 from .operations import OPTIMIZERS, find
 from .places import apart
+from .results import ONE_GROUP
 from .rivals import Rival, check_block, check_kernel, check_training, check_training_dropout, keeping
 from .training import TrainingStep
 
@@ -57,7 +59,7 @@ class KernelContest:
                 **_traffic(self.passes(arguments), arrays(arguments))}
 
     def ours(self, arguments):
-        return functools.partial(getattr(native, self.case.kernel), **arguments)
+        return _as_written(getattr(native, self.case.kernel), arguments)
 
     def passes(self, arguments):
         """What must be read and written, pass after pass; see `Case`."""
@@ -114,6 +116,34 @@ class SmallTensorsContest(KernelContest):
     def _make(self, make, seed):
         rng, dtype = np.random.default_rng(seed), np.dtype(self.dtype).type
         return merge([make(self.size, dtype, rng) for _ in range(self.tensors)])
+
+
+@dataclass(frozen=True)
+class GroupsContest(SmallTensorsContest):
+    """A whole step of AdamW in two groups, of weights that decay and biases that do not, against one of all arrays."""
+
+    tensors: int = 10
+
+    in_numpy = (ONE_GROUP,)
+
+    @property
+    def row(self):
+        return {**super().row, "case": "optim.AdamW.step groups"}
+
+    def ours(self, arguments):
+        params, grads = (_named(arguments[name]) for name in ("params", "grads"))
+        optimizer = optim.AdamW(optim.decay_groups(params, weight_decay=0.01), lr=arguments["lr"])
+        return functools.partial(optimizer.step, grads)
+
+    def rivals(self, source, arguments):
+        if source != ONE_GROUP:
+            return {}
+        params, grads = (_named(arguments[name]) for name in ("params", "grads"))
+        optimizer = optim.AdamW(params, lr=arguments["lr"])
+        return {source: Rival(functools.partial(optimizer.step, grads), lambda: {"params": list(params.values())})}
+
+    def check(self, source, label):
+        """Its one group decays as a whole, so that results differ; the arrays and the work on each are the same."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +294,27 @@ class TrainingContest:
         if self.work.dropout:
             arguments = self.arguments()
             check_training_dropout(self.work.ours(*arguments, native), self.rivals(source, arguments)[label])
+
+
+def _named(arrays):
+    """A layer's weight and bias by turns, by name: views of the arrays, of which each second gets two dimensions."""
+    return {f"{i // 2}.bias" if i % 2 else f"{i // 2}.weight": array if i % 2 else array.reshape(-1, 4)
+            for i, array in enumerate(arrays)}
+
+
+def _as_written(function, arguments):
+    """The call that a user writes: arrays by position, and by keyword the options that differ from their defaults.
+
+    Compiled, since a `partial` copies its keywords at each call, which takes as long as a small kernel.
+    """
+    words, by_position = [], True
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in arguments and (isinstance(arguments[name], (np.ndarray, list)) or arguments[name] != parameter.default):
+            by_position = by_position and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            words.append(name if by_position else f"{name}={name}")
+        else:
+            by_position = False
+    return eval(f"lambda: _kernel({', '.join(words)})", {"_kernel": function, **arguments})
 
 
 def _fewer(shape):

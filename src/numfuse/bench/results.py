@@ -18,7 +18,8 @@ from ..files import replacing
 FORMAT = 1
 ENOUGH, RELIABLE = 5, 20  # quiet rounds, for the others to be left out, and for the row not to be called rough
 ONE_THREAD = "one thread"
-RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn"]
+ONE_GROUP = "one group"  # an optimizer's step with all parameters in a single group
+RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn", ONE_GROUP]
 _RUN = {"numfuse_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
         "rows": list}
 _ROW = {"case": str, "group": str, "shape": list, "elements": int, "dtype": str, "threads": int, "busy": int,

@@ -13,6 +13,7 @@ from ..bench import machine, peers, results
 from ..bench.contests import (
     BLOCKS,
     BlockContest,
+    GroupsContest,
     KernelContest,
     RegularizedStepContest,
     SmallTensorsContest,
@@ -31,6 +32,7 @@ BUDGET, QUICK_BUDGET = 2.0, 0.2  # seconds a row
 SWEEPS, LARGE = 5, 1 << 22
 QUICK_SIZES = 1 << 14, 1 << 20
 SMALL_SIZES = 16, 1000
+MANY_TENSORS = 10, 50, 200
 QUICK_STEPS = "tiny", "mlp"
 
 
@@ -136,6 +138,9 @@ def contests(args):
     for name in OPTIMIZERS:
         if find(name).kernel in chosen:
             found += [SmallTensorsContest(find(name), size, dtype) for dtype in args.dtypes for size in SMALL_SIZES]
+    if "adam_step" in chosen and "float32" in args.dtypes:
+        counts = MANY_TENSORS[:1] if args.quick else MANY_TENSORS
+        found += [GroupsContest(find("adam_step adamw"), 16, "float32", count) for count in counts]
     if "block" in chosen and "float32" in args.dtypes:
         found += map(BlockContest, BLOCKS[:2] if args.quick else BLOCKS)
     if "training_step" in chosen and "float32" in args.dtypes:
