@@ -16,8 +16,8 @@ from helpers.made_up_runs import make_row, make_run
 from numfuse import native, nn
 from numfuse.bench import busy, contests, measure, places, results, textbook, training
 from numfuse.bench.case import arrays
-from numfuse.bench.contests import (BlockContest, GroupsContest, KernelContest, RegularizedStepContest, SmallTensorsContest,
-                                    TrainingContest)
+from numfuse.bench.contests import (BlockContest, GroupsContest, KernelContest, RegularizedStepContest,
+                                    SmallTensorsContest, TrainingContest)
 from numfuse.bench.measure import MIN_ROUNDS, Plan, take_turns
 from numfuse.bench.operations import CASES, OPTIMIZERS, adam, batch_norm, dropout, find
 from numfuse.bench.probe import Probe

@@ -277,7 +277,8 @@ def test_other_dtypes_are_refused_even_if_all_agree(step, dtype):
 def test_wrong_shape_is_refused(step, argument, replacement):
     # Where it is that of a parameter, the gradient is the first to differ.
     wrong = "grads" if argument == "params" else argument
-    assert_refused(step.kernel, replaced(step, argument, replacement), ValueError, rf"^{wrong}\[1\] must have the shape")
+    bad = replaced(step, argument, replacement)
+    assert_refused(step.kernel, bad, ValueError, rf"^{wrong}\[1\] must have the shape")
 
 
 LAYOUTS = {
@@ -307,7 +308,8 @@ def test_memory_order_unlike_the_parameters_is_refused(step, argument):
 
 
 @every_step
-@pytest.mark.parametrize("layout", [*LAYOUTS, "Fortran", "byte-swapped", "broadcast", "read-only", "a view of the parameter"])
+@pytest.mark.parametrize(
+    "layout", [*LAYOUTS, "Fortran", "byte-swapped", "broadcast", "read-only", "a view of the parameter"])
 def test_gradient_of_any_layout_is_read(step, layout):
     expected, actual = step.arguments(), step.arguments()
     grad = actual["grads"][1]

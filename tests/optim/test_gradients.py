@@ -1,4 +1,4 @@
-"""The arrays that NumPy programs have as gradients: read, whatever their layout, or refused with a remedy that works."""
+"""Arrays that NumPy programs have as gradients: read, whatever their layout, or refused with a remedy that works."""
 
 import numpy as np
 import pytest

@@ -309,7 +309,8 @@ def _as_written(function, arguments):
     """
     words, by_position = [], True
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in arguments and (isinstance(arguments[name], (np.ndarray, list)) or arguments[name] != parameter.default):
+        value = arguments.get(name, parameter.default)
+        if isinstance(value, (np.ndarray, list)) or value != parameter.default:
             by_position = by_position and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             words.append(name if by_position else f"{name}={name}")
         else:

@@ -8,8 +8,8 @@ cdef extern from "kernels.h" nogil:
 
 def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
              lr, momentum, dampening, bint running_average, bint nesterov,
-             weight_decay=0.0, bint decoupled=False, l1=0.0, bint proximal=False, max_grad_value=_UNLIMITED, ema_decay=0.0,
-             bint maximize=False, grad_scale=1.0):
+             weight_decay=0.0, bint decoupled=False, l1=0.0, bint proximal=False, max_grad_value=_UNLIMITED,
+             ema_decay=0.0, bint maximize=False, grad_scale=1.0):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.sgd_step`."""
     cdef sgd_args a
     take_options(&a.step, lr, weight_decay, decoupled, l1, proximal, max_grad_value, ema_decay, maximize, grad_scale)
@@ -21,8 +21,9 @@ def sgd_step(params, grads, momentum_buffers, ema_params, steps, *,
     if nesterov and (a.momentum == 0 or a.dampening != 0):
         raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, had {momentum!r} and {dampening!r}")
     check_momentum_buffers(momentum_buffers, a.momentum)
-    cdef Tensors t = tensors_of(("params", "grads", "momentum_buffers", "ema_params", "steps"),
-                                params, grads, (momentum_buffers, ema_params, steps), 2)
+    cdef Tensors t = tensors_of(
+        ("params", "grads", "momentum_buffers", "ema_params", "steps"),
+        params, grads, (momentum_buffers, ema_params, steps), 2)
     take_arrays(&a.step, t, 3)
     a.momentum_buffers = t.arrays[2]
     t.run(active_kernels.sgd_step, &a)

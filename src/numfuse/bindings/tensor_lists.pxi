@@ -57,8 +57,8 @@ cdef class Tensors:
         present = 2
         for items in self.state:
             present += items is not None
-        self.memory = malloc((present * n + 1) * sizeof(MemorySpan) + n * (present * sizeof(void *) + 2 * sizeof(int64_t))
-                             + sizeof(ptrdiff_t))
+        self.memory = malloc((present * n + 1) * sizeof(MemorySpan) + present * n * sizeof(void *)
+                             + n * sizeof(int64_t) + (n + 1) * sizeof(ptrdiff_t))
         if self.memory == NULL:
             raise MemoryError
         self.spans = <MemorySpan *>self.memory
