@@ -1,6 +1,7 @@
 """A Sequential that runs layers together gives, bit for bit, what the layers give one after the other."""
 
 import copy
+import functools
 import gc
 import pickle
 import types
@@ -224,13 +225,13 @@ def test_layers_called_alone_after_the_net_are_not_mistaken(kinds):
     net.backward(grad_y)
 
 
-def test_a_layer_may_go_on_alone_where_it_has_what_it_needs():
+def test_a_layer_that_was_run_with_others_cannot_go_back_alone():
     net, x = make_net(["linear", "relu"]), draw(7, WIDTH, dtype=np.float32)
-    grad_y = draw(7, WIDTH, seed=2, dtype=np.float32)
-    twin = copy.deepcopy(net)
     net(x)
-    twin[0](x)
-    assert np.array_equal(net[0].backward(grad_y), twin[0].backward(grad_y))
+    for layer in net:
+        with pytest.raises(RuntimeError, match="a Sequential has run it as one with others"):
+            layer.backward(x)
+    net.backward(x)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
@@ -332,28 +333,36 @@ def test_training_takes_any_net():
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0]
 
 
-@pytest.mark.parametrize("patch", ["instance", "class", "backward", "other class"])
-def test_replaced_methods_are_called(patch, monkeypatch):
-    net = make_net(["linear", "relu", "batch norm", "relu"])
+@pytest.mark.parametrize("method", ["forward", "backward"])
+@pytest.mark.parametrize("patch", ["instance", "class", "subclass"])
+def test_layers_with_replaced_methods_are_not_fused(patch, method, monkeypatch):
+    net, twin = (make_net(["linear", "relu", "batch norm", "relu"]) for _ in range(2))
     x = draw(8, WIDTH, dtype=np.float32)
-    net(x)
+    plain = getattr(nn.ReLU, method)
+    calls = []
+
+    def counting(self, *given):
+        calls.append(self)
+        return plain(self, *given)
+
     if patch == "instance":
-        net[1].forward = lambda x: np.full_like(x, 7)
+        for relu in net[1], net[3]:
+            setattr(relu, method, functools.partial(counting, relu))
     elif patch == "class":
-        monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: np.full_like(x, 7))
-    elif patch == "backward":
-        net[3].backward = lambda grad_y, accumulate=False: np.full_like(grad_y, 7)
-        net(x)
-        net[2].backward = lambda grad_y, accumulate=False: grad_y
-        net[1].backward = lambda grad_y, accumulate=False: grad_y
-        net[0].backward = lambda grad_y, accumulate=False: grad_y
-        assert (net.backward(draw(8, WIDTH, dtype=np.float32)) == 7).all()
-        return
+        monkeypatch.setattr(nn.ReLU, method, counting)
     else:
-        net[1].__class__ = Loud
-        assert (net[:2](x) == 3 * nn.ReLU()(net[0](x))).all()
-        return
-    assert (net[:2](x) == 7).all()
+        net[1].__class__ = net[3].__class__ = type("Counting", (nn.ReLU,), {method: counting})
+    results = [(each(x), each.backward(x)) for each in (net, twin)]
+    assert len(calls) == (4 if patch == "class" else 2)
+    assert all(np.array_equal(*pair) for pair in zip(*results))
+
+
+def test_a_change_of_the_list_of_layers_is_noticed():
+    net, x = make_net(["linear", "relu", "linear"]), draw(8, WIDTH, dtype=np.float32)
+    net(x)
+    net[1].forward = lambda x: np.full_like(x, 7)
+    net.append(nn.Tanh())
+    assert np.array_equal(net(x), net[3](net[2](np.full((8, WIDTH), 7, np.float32))))
 
 
 def test_blocks_that_share_layers_do_not_take_the_masks_of_each_other():
@@ -376,5 +385,8 @@ def test_nothing_is_kept_in_a_circle():
         net(draw(200, WIDTH, dtype=np.float32))
         del x
         assert freed() is None
+        layer = weakref.ref(net[0])
+        del net
+        assert layer() is None
     finally:
         gc.enable()

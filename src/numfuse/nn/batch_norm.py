@@ -86,7 +86,7 @@ class BatchNorm(Module):
         return grad_x if mask is None else mask.put(grad_x)
 
     def relu_dropout_forward(self, x, relu, p, seed, offset):
-        """`forward` in training of a layer that `is_plain`, then ReLU and dropout; returns y and their mask.
+        """`forward` in training of a layer that `is_plain`, then ReLU and dropout: y, their mask, mean and rstd.
 
         x is C-contiguous.
         """
@@ -97,12 +97,10 @@ class BatchNorm(Module):
             axis=self.axis, momentum=momentum, eps=self.eps, relu=relu, p=p, seed=seed, offset=offset)
         if batches is not None:
             self.num_batches_tracked[...] = batches
-        self._saved = x, [(None, mean, rstd)], True, None
-        return y, mask
+        return y, mask, mean, rstd
 
-    def relu_dropout_backward(self, grad_y, mask, p, accumulate):
-        """The gradient through all that."""
-        x, [(_, mean, rstd)], _, _ = self._saved
+    def relu_dropout_backward(self, x, mean, rstd, mask, p, grad_y, accumulate):
+        """The gradient through all that, of grad_y."""
         check_gradient(grad_y, x.shape, x.dtype)
         grad_weight, grad_bias = self._targets(accumulate)
         grad_x = self.kernels.batch_norm_relu_dropout_backward(

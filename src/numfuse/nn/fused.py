@@ -8,7 +8,7 @@ from .checks import check_array, dense
 from .dropout import Dropout
 from .linear import Linear
 from .masked import checked_gradient
-from .module import SavedTogether, masked_forward
+from .module import RanTogether, masked_forward
 
 
 class Block:
@@ -16,16 +16,16 @@ class Block:
 
     A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
     defines `fused_forward(x, mask, kernels, training)`, for layers that agree in these, and `fused_backward(saved,
-    grad_y, accumulate, input_grad)`. What backward needs is saved here. Once a layer is called alone, which
-    shows in what it keeps itself, the layers' own `backward` decide, and raise where they lack something.
-    Layers that disagree, or whose methods someone has replaced, are run one by one.
+    grad_y, accumulate, input_grad)`. What backward needs is kept here, and each layer keeps this block's mark until it
+    is called alone: then the layers' own `backward` decide, and raise where they lack something. Layers that disagree are
+    run one by one.
     """
 
     kinds = ()
     _saved = None
 
     def __init__(self, layers):
-        self.layers = layers
+        self.layers, self.mark = layers, RanTogether()
 
     def __repr__(self):
         return ", ".join(map(repr, self.layers))
@@ -33,7 +33,7 @@ class Block:
     def forward(self, x, mask=None):
         kernels, training = self.layers[0].kernels, self.layers[0].training
         for layer in self.layers:
-            if layer.kernels is not kernels or layer.training != training or is_patched(layer):
+            if layer.kernels is not kernels or layer.training != training:
                 return self.forward_one_by_one(x, mask)
         return self.fused_forward(x, mask, kernels, training)
 
@@ -43,26 +43,20 @@ class Block:
         return x
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
-        saved = self._saved
-        if saved is not None:
-            expected = saved if saved.first is None else saved.first
-            for layer in self.layers:
-                if layer._saved is not expected or is_patched(layer):
-                    break
-                expected = saved
-            else:
-                return self.fused_backward(saved.values, grad_y, accumulate, input_grad)
+        for layer in self.layers:
+            if layer._saved is not self.mark:
+                break
+        else:
+            return self.fused_backward(self._saved, grad_y, accumulate, input_grad)
         for layer in reversed(self.layers):
             grad_y = layer.backward(grad_y, accumulate)
         return grad_y
 
-    def save_for_backward(self, values, first=None):
-        """Keep `values` for `fused_backward`; the first layer may keep `first`, the others where to find them."""
-        self._saved = saved = SavedTogether(values, first)
+    def save_for_backward(self, *values):
+        """Keep `values` for `fused_backward`."""
+        self._saved = values
         for layer in self.layers:
-            layer._saved = saved
-        if first is not None:
-            self.layers[0]._saved = first
+            layer._saved = self.mark
 
     def has_parameters(self):
         return any(layer.has_parameters() for layer in self.layers)
@@ -83,25 +77,25 @@ class BiasReLUDropout(Block):
     def fused_forward(self, x, mask, kernels, training):
         if self.linear is None:
             check_array("x", x)
-            y, bias, out, saved_x = dense(x), None, None, None
+            y, bias, out = dense(x), None, None
         else:
             y = out = self.linear.product(x)
-            bias, saved_x = self.linear.bias, x
+            bias = self.linear.bias
         p, seed, offset = NO_DROPOUT if self.dropout is None or not training else self.dropout.next_draw()
         y, mask_bits = kernels.bias_relu_dropout_forward(
             y, bias, relu=self.relu is not None, p=p, seed=seed, offset=offset, out=out)
         if training:
             if self.dropout is not None:
                 self.dropout.offset[...] = offset + 1
-            self.save_for_backward((mask_bits, p, y.shape, y.strides, y.dtype), saved_x)
+            self.save_for_backward(x, mask_bits, p, y.shape, y.strides, y.dtype)
         return y
 
     def fused_backward(self, saved, grad_y, accumulate, input_grad):
-        mask, p, *like_y = saved
+        x, mask, p, *like_y = saved
         grad_y = checked_gradient(grad_y, *like_y)
         if self.linear is None:
             return self.layers[0].kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=None)
-        return self.linear.masked_backward(grad_y, mask, p, accumulate, input_grad)
+        return self.linear.masked_backward(x, grad_y, mask, p, accumulate, input_grad)
 
 
 class BatchNormReLUDropout(Block):
@@ -119,15 +113,14 @@ class BatchNormReLUDropout(Block):
             return self.forward_one_by_one(x, mask)
         norm, dropout = self.norm, self.dropout
         p, seed, offset = NO_DROPOUT if dropout is None else dropout.next_draw()
-        y, mask_bits = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
+        y, mask_bits, mean, rstd = norm.relu_dropout_forward(x, self.relu is not None, p, seed, offset)
         if dropout is not None:
             dropout.offset[...] = offset + 1
-        self.save_for_backward((mask_bits, p), norm._saved)
+        self.save_for_backward(x, mean, rstd, mask_bits, p)
         return y
 
     def fused_backward(self, saved, grad_y, accumulate, input_grad):
-        mask, p = saved
-        return self.norm.relu_dropout_backward(grad_y, mask, p, accumulate)
+        return self.norm.relu_dropout_backward(*saved, grad_y, accumulate)
 
 
 BLOCKS = [BiasReLUDropout, BatchNormReLUDropout]
@@ -135,7 +128,10 @@ NO_DROPOUT = 0.0, 0, 0  # p, seed, offset
 
 
 def fuse(layers):
-    """The layers, a Block in the place of those that one takes; subclasses are left alone."""
+    """The layers, a Block in the place of those that one takes.
+
+    Subclasses are left alone, and layers whose `forward` or `backward` someone has replaced by now.
+    """
     steps = []
     while layers:
         runs = [(len(run), kind, run) for kind in BLOCKS for run in [_beginning(layers, kind.kinds)]]
@@ -150,18 +146,14 @@ def _beginning(layers, kinds):
     run, left = [], iter(kinds)
     for layer in layers:
         # The kernels of blocks scale what dropout keeps; evaluation would have to scale, too, were it not inverted.
-        if not any(type(layer) in kind for kind in left) or (type(layer) is Dropout and not layer.inverted):
+        if (not any(type(layer) in kind for kind in left) or (type(layer) is Dropout and not layer.inverted)
+                or not _is_ours(layer)):
             break
         run.append(layer)
     return run
 
 
-METHODS = {kind: (kind.forward, kind.backward) for block in BLOCKS for kinds in block.kinds for kind in kinds}
-
-
-def is_patched(layer):
-    """Whether a layer has become another class's, or its `forward` or `backward` another function."""
-    forward, backward = METHODS.get(type(layer), (None, None))
-    # Not by vars(layer): once there is a dict for them, Python reads a layer's attributes more slowly.
-    return (getattr(layer.forward, "__func__", None) is not forward
-            or getattr(layer.backward, "__func__", None) is not backward)
+def _is_ours(layer):
+    """Whether nobody has put another function in the place of the layer's `forward` or `backward`."""
+    return all(getattr(method, "__module__", "").startswith(f"{__package__}.")
+               for method in (layer.forward, layer.backward))

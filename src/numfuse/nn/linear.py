@@ -54,6 +54,8 @@ class Linear(Module, leaf=True):
 
     def forward(self, x):
         y = self.product(x)
+        if self.training:
+            self._saved = x
         if self.bias is not None:
             y, _ = self.kernels.bias_relu_dropout_forward(
                 y, self.bias, relu=False, p=0.0, seed=0, offset=0, out=y
@@ -63,28 +65,23 @@ class Linear(Module, leaf=True):
     def backward(self, grad_y, accumulate=False, input_grad=True):
         x = self.saved()
         check_gradient(grad_y, (*x.shape[:-1], self.out_features), x.dtype)
-        return self.masked_backward(c_dense(grad_y), None, 0.0, accumulate, input_grad)
+        return self.masked_backward(x, c_dense(grad_y), None, 0.0, accumulate, input_grad)
 
     def product(self, x):
-        """x @ weight.T, without the bias; keeps x for `backward`."""
+        """x @ weight.T, without the bias."""
         check_array("x", x, self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), was {x.shape}")
-        y = matmul(x, self.weight.T, self.out_features)
-        if self.training:
-            self._saved = x
-        return y
+        return matmul(x, self.weight.T, self.out_features)
 
-    def masked_backward(self, grad_y, mask, p, accumulate, input_grad):
+    def masked_backward(self, x, grad_y, mask, p, accumulate, input_grad):
         """`backward` where `bias_relu_dropout_forward` made `mask` (or None) of the product; grad_y is C-contiguous."""
         grad_bias = self.grad_bias
         if accumulate and grad_bias is not None:
             grad_bias = np.empty_like(grad_bias)
         if mask is not None or grad_bias is not None:
             grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
-        inputs, outputs = self._saved, grad_y
-        if inputs.ndim != 2:
-            inputs, outputs = as_rows(inputs), as_rows(outputs)
+        inputs, outputs = (x, grad_y) if x.ndim == 2 else (as_rows(x), as_rows(grad_y))
         if accumulate:
             self.grad_weight += dot(outputs.T, inputs)
             if grad_bias is not None:

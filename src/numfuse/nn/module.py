@@ -103,10 +103,8 @@ class Module(BackendMixin):
         for key in self.parameter_names:
             if getattr(self, key) is not None:
                 gradients.append(getattr(self, gradient_name(key)))
-        if not self._leaf:
-            for child in self._below():
-                if child.parameter_names or not child._leaf:
-                    gradients += child.gradients()
+        for child in self.children().values():
+            gradients += child.gradients()
         return gradients
 
     def has_parameters(self):
@@ -180,7 +178,7 @@ class Module(BackendMixin):
     def saved(self):
         """The values that the last forward in training mode has saved."""
         self.check_training()
-        if self._saved is None or type(self._saved) is SavedTogether:
+        if self._saved is None or type(self._saved) is RanTogether:
             alone = "" if self._saved is None else ", of this layer itself: a Sequential has run it as one with others"
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward in training mode before it{alone}")
         return self._saved
@@ -204,10 +202,6 @@ class Module(BackendMixin):
         state = super().__getstate__()
         state.pop("_saved", None)
         return state
-
-    def _below(self):
-        """The children without their names."""
-        return self.children().values()
 
     def _arrays(self, parameters=False, buffers=False, prefix=""):
         """(dotted name, module, attribute) of every array here and below."""
@@ -236,11 +230,8 @@ def modes_restored(net):
             module.training = training
 
 
-class SavedTogether:
-    """What layers keep that were run as one: `values`, which none can use alone, and what `first` of them can."""
-
-    def __init__(self, values, first):
-        self.values, self.first = values, first
+class RanTogether:
+    """The mark that a layer keeps when it has been run as one with others, of which it has saved nothing itself."""
 
 
 def masked_forward(layer, x, mask):

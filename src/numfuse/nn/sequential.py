@@ -1,7 +1,7 @@
 import numpy as np
 
 from .fused import fuse
-from .module import Module, backward_parameters, masked_forward
+from .module import Module, backward_parameters, gradient_name, masked_forward
 from .row_mask import check_mask
 
 
@@ -12,7 +12,9 @@ class Sequential(Module):
 
     BatchNorm, ReLU and inverted Dropout that stand together, or two of them, are run as one kernel, and so the bias
     of a Linear, ReLU and inverted Dropout; the results are, bit for bit, those of one after the other. After that a
-    single layer's own `backward` may lack what it needs, and raises RuntimeError.
+    single layer's own `backward` lacks what it needs, and raises RuntimeError. Which layers these are is found when the
+    net first runs, and again when the list of its layers changes: subclasses are left alone, and so are layers whose
+    `forward` or `backward` has been replaced by then.
 
     >>> import numpy as np
     >>> from numfuse import nn
@@ -28,7 +30,7 @@ class Sequential(Module):
     ['0.weight', '0.bias']
     """
 
-    _plan = None, []
+    _plan = None, [], []
 
     def __init__(self, *layers):
         self.layers = []
@@ -87,6 +89,17 @@ class Sequential(Module):
                 return backward_parameters(lowest, grad_y, accumulate)
         return None
 
+    def gradients(self):
+        self._steps()
+        _, _, places = self._plan
+        gradients = []
+        for owner, key in places:
+            if key is None:
+                gradients += owner.gradients()
+            elif getattr(owner, key) is not None:
+                gradients.append(getattr(owner, gradient_name(key)))
+        return gradients
+
     def __getitem__(self, index):
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
@@ -101,16 +114,22 @@ class Sequential(Module):
         state.pop("_plan", None)
         return state
 
-    def _below(self):
-        return self.layers
-
     def _steps(self):
         """The layers, those that are fused as one."""
-        layers, steps = self._plan
+        layers, steps, _ = self._plan
         if layers != self.layers:
             layers, steps = list(self.layers), fuse(self.layers)
-            self._plan = layers, steps
+            self._plan = layers, steps, list(self._places())
         return steps
+
+    def _places(self):
+        """(layer, name of a parameter) of all there can be, in order; None for the name stands for all of the layer."""
+        for layer in (self, *self.layers):
+            if layer is self or layer._leaf:
+                for key in layer.parameter_names:
+                    yield layer, key
+            else:
+                yield layer, None
 
 
 def _identities(module):
