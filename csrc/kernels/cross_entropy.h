@@ -7,7 +7,7 @@
  *   divisor = 1, or the sum of w v_t over the rows for the mean
  *
  * x prediction (N, C), t target (N), v weight (C) or 1, w sample_weight (N) or 1 in, grad (N, C) out. Bytes per
- * element in float32: 8. A row that weighs nothing counts for nothing, NaN and infinity too. */
+ * element in float32: 8, without grad 4. A row that weighs nothing counts for nothing, NaN and infinity too. */
 
 /* sum_c v_c (x_c - most); what weighs nothing may be infinite. `scratch` has room for n numbers. */
 INLINE real TYPED(weighted_logits)(const real *restrict x, const real *restrict weight, real most, ptrdiff_t n,
@@ -119,7 +119,7 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
         const real *x = (const real *)a->prediction + first * classes;
         const int64_t *target = (const int64_t *)a->target + first;
-        real *restrict grad = (real *)a->grad + first * classes;
+        real *restrict grad = a->grad ? (real *)a->grad + first * classes : y;
         if (columns)
             TYPED(logit_columns)(a, x, target, n, y, total, term, smooth ? logit_sum : NULL);
         else
@@ -131,6 +131,8 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
         if (weighed)
             TYPED(weigh_rows)(a, first, n, log_total, logit_sum, term, target_coef, smoothing_coef, coef_sum);
         a->partial[block] = TYPED(sum)(term, n);
+        if (!a->grad)
+            continue;
         for (ptrdiff_t r = 0; r < n; r++)
             total[r] = (weighed ? coef_sum[r] : share) / total[r];
         if (columns)
@@ -148,7 +150,7 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
     }
 }
 
-/* By blocks of rows. */
+/* By blocks of rows, without gradients where a->grad is NULL, which takes rows of LOSS_BLOCK classes at most. */
 static void TYPED(cross_entropy)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
     if (a->weight || a->sample_weight || a->label_smoothing > 0)

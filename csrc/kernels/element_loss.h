@@ -49,16 +49,16 @@ INLINE double TYPED(element_block)(TYPE(element_term) *term, bool in_real, ptrdi
 }
 
 /* By blocks of elements, whose slopes are `factor` times those of `term`. The option of an element is the weight
- * of its class, if there are such, else `option`. */
+ * of its class, if there are such, else `option`. Without a->grad there are the values alone. */
 INLINE void TYPED(element_loss)(const loss_args *a, ptrdiff_t begin, ptrdiff_t end, TYPE(element_term) *term,
                                 bool in_real, double factor, real option)
 {
-    real scratch[LOSS_BLOCK], more_scratch[LOSS_BLOCK];
+    real scratch[LOSS_BLOCK], more_scratch[LOSS_BLOCK], unwanted[LOSS_BLOCK];
     double share = factor / a->divisor;
     for (ptrdiff_t block = begin; block < end; block++) {
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
         const real *x = (const real *)a->prediction + first, *t = (const real *)a->target + first, *weights, *options;
-        real *grad = (real *)a->grad + first;
+        real *grad = a->grad ? (real *)a->grad + first : unwanted;
         double *partial = a->partial + block;
         if (a->weight) {
             weights = TYPED(element_weights)(a, first, n, scratch);

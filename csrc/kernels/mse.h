@@ -4,7 +4,7 @@
  *   grad  = 2 (x - t) share                  share = w, or w / sum of w for the mean
  *
  * x prediction (n), t target (n) in, w sample_weight (n / sample_size) or 1, grad (n) out. Bytes per element in
- * float32: 12, and 8 of an element's weight, once for the sum of the weights. */
+ * float32: 12, without grad 8, and 8 of an element's weight, once for the sum of the weights. */
 
 /* By half slopes. */
 INLINE double TYPED(mse_term)(real x, real t, real option, real *slope)

@@ -219,13 +219,27 @@ def cross_entropy(
     *,
     mean: bool,
     label_smoothing: float,
+    gradient: bool = True,
     out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def mse(
-    prediction: Array, target: Array, sample_weight: Array | None, *, mean: bool, out: Array | None = None
+    prediction: Array,
+    target: Array,
+    sample_weight: Array | None,
+    *,
+    mean: bool,
+    gradient: bool = True,
+    out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def huber(
-    prediction: Array, target: Array, sample_weight: Array | None, *, mean: bool, delta: float, out: Array | None = None
+    prediction: Array,
+    target: Array,
+    sample_weight: Array | None,
+    *,
+    mean: bool,
+    delta: float,
+    gradient: bool = True,
+    out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def bce_with_logits(
     prediction: Array,
@@ -234,6 +248,7 @@ def bce_with_logits(
     sample_weight: Array | None,
     *,
     mean: bool,
+    gradient: bool = True,
     out: Array | None = None,
 ) -> tuple[float, Array]: ...
 def activation_forward(

@@ -6,6 +6,7 @@ import pytest
 from helpers.arrays import misaligned
 from helpers.cases import CASES, arguments
 from helpers.refusals import assert_refused, each_wrong_type
+from numfuse import native
 
 KERNELS = list(dict.fromkeys(case.kernel for case in CASES if case.group == "losses"))
 PAIRS = [kernel for kernel in KERNELS if arguments(kernel)["target"].ndim == 2]  # of one target an element
@@ -54,6 +55,28 @@ def test_kernels_write_into_out(kernels, kernel, mean):
     again, new = getattr(kernels, kernel)(**given | {"out": None})
     assert again == value and type(value) is float
     assert np.array_equal(new, grad) and not np.shares_memory(new, grad)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.group == "losses"], ids=lambda case: case.name)
+@pytest.mark.parametrize("size", [0, 7, 3000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_value_without_gradient_is_the_same(kernels, case, size, dtype):
+    given = case.arguments(size, dtype, np.random.default_rng(0))
+    kernel = getattr(kernels, case.kernel)
+    value, _ = kernel(**given)
+    alone, grad = kernel(**given | {"gradient": False, "out": None})
+    assert np.array_equal(alone, value, equal_nan=True) and grad is None
+    if kernels is native:
+        with pytest.raises(ValueError, match="^out must be None where gradient is False"):
+            kernel(**given | {"gradient": False})
+
+
+def test_value_of_rows_of_many_classes_is_the_same_without_gradient(kernels):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((3, 5000)), rng.integers(0, 5000, 3)
+    values = [kernels.cross_entropy(x, target, None, None, mean=True, label_smoothing=0.1, gradient=gradient)[0]
+              for gradient in (True, False)]
+    assert values[0] == values[1]
 
 
 def changed(weight, index, value):

@@ -61,6 +61,18 @@ def test_types(loss, dtype):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_value_without_gradient(loss):
+    for backend in (native, reference):
+        one, other = loss().set_backend(backend), loss().set_backend(backend)
+        x, target = example(loss)
+        value = one(x, target)
+        assert other(x, target, gradient=False) == value
+        with pytest.raises(RuntimeError, match=r"backward needs a forward before it, but the last one had gradient=False"):
+            other.backward()
+        assert other(x, target) == value and np.array_equal(other.backward(), one.backward())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_empty_batch(loss):
     x, target = example(loss, (0, 3))
     mean, total = loss(), loss("sum")

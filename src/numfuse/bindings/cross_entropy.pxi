@@ -15,10 +15,11 @@ cdef cnp.ndarray checked_labels(object target, ptrdiff_t rows, ptrdiff_t classes
     return copy
 
 
-def cross_entropy(prediction, target, weight, sample_weight, *, bint mean, label_smoothing, out=None):
+def cross_entropy(prediction, target, weight, sample_weight, *, bint mean, label_smoothing, bint gradient=True,
+                  out=None):
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.cross_entropy`."""
     cdef loss_args a
-    cdef cnp.ndarray grad, labels, x
+    cdef cnp.ndarray grad, labels, x, scratch
     cdef ptrdiff_t rows, classes, block_rows
     cdef int kind
     check(prediction, cnp.NPY_NOTYPE, False, "prediction")
@@ -43,9 +44,13 @@ def cross_entropy(prediction, target, weight, sample_weight, *, bint mean, label
         a.divisor = weigh_rows(&a, kind) if mean else 1
     if mean:
         check_divisor(&a, weight, sample_weight)
-    grad = dense_output(out, x, "prediction")
+    grad = gradient_output(gradient, out, x)
     if out is not None:
         check_apart(("out", "prediction", "target", "weight", "sample_weight"),
                     (out, prediction, target, weight, sample_weight), 1)
-    a.grad = cnp.PyArray_DATA(grad)
+    if gradient:
+        a.grad = cnp.PyArray_DATA(grad)
+    elif classes > LOSS_BLOCK:  # the exponentials of a row need some place
+        scratch = empty_like(x)
+        a.grad = cnp.PyArray_DATA(scratch)
     return run_loss(active_kernels.cross_entropy, &a, kind), grad

@@ -85,8 +85,8 @@ cdef int check_divisor(loss_args *a, object weight, object sample_weight) except
 
 
 cdef cnp.ndarray check_pair(object prediction, object target, object weight, object sample_weight, bint mean,
-                            object out, loss_args *a):
-    """Refuse what does not suit an element-wise loss, and set its arguments; returns the array for the gradient."""
+                            bint gradient, object out, loss_args *a):
+    """Refuse what does not suit an element-wise loss, and set its arguments; returns the array for the gradient, if any."""
     cdef cnp.ndarray grad, x
     cdef ptrdiff_t size, rows
     check(prediction, cnp.NPY_NOTYPE, False, "prediction")
@@ -113,9 +113,19 @@ cdef cnp.ndarray check_pair(object prediction, object target, object weight, obj
         a.divisor = total * a.sample_size if mean else 1
         if mean:
             check_divisor(a, None, sample_weight)
-    grad = dense_output(out, x, "prediction")
+    grad = gradient_output(gradient, out, x)
     if out is not None:
         check_apart(("out", "prediction", "target", "pos_weight", "sample_weight"),
                     (out, prediction, target, weight, sample_weight), 1)
-    a.grad = cnp.PyArray_DATA(grad)
+    if gradient:
+        a.grad = cnp.PyArray_DATA(grad)
     return grad
+
+
+cdef cnp.ndarray gradient_output(bint gradient, object out, cnp.ndarray prediction):
+    """The array for the gradient; None without one."""
+    if gradient:
+        return dense_output(out, prediction, "prediction")
+    if out is not None:
+        raise ValueError("out must be None where gradient is False")
+    return None

@@ -70,7 +70,7 @@ class Rows:
         """The divisor of the mean over (these) rows: their number, or the sum of their weights."""
         return len(self.y[rows]) if self.share is None else float(self.share[rows].sum(dtype=np.float64))
 
-    def loss_sum(self, loss, output):
+    def loss_sum(self, loss, output, **options):
         """The loss, summed over these rows; `loss.backward()` gives the gradient of what it returned itself."""
-        value = loss.forward(output, self.y, *([] if self.weight is None else [self.weight]))
+        value = loss.forward(output, self.y, *([] if self.weight is None else [self.weight]), **options)
         return float(value) * (self.total() if self.takes_mean else 1)

@@ -7,6 +7,8 @@ from .checks import c_dense, check_array, check_shape, dense
 class Loss(BackendMixin):
     """What the losses share: `forward` returns one number and keeps the gradient that comes with it.
 
+    `forward(..., gradient=False)` computes the number alone, for evaluation; `backward` then raises RuntimeError.
+
     A loss defines `arrays(prediction, target, sample_weight)`, which refuses what does not suit it and
     returns the arrays as its kernel, the only one of `kernel_names`, wants them, and names in
     `option_names` the attributes that the kernel takes by keyword.
@@ -21,8 +23,8 @@ class Loss(BackendMixin):
             raise ValueError(f'reduction must be "mean" or "sum", was {reduction!r}')
         self.reduction = reduction
 
-    def __call__(self, prediction, target, sample_weight=None):
-        return self.forward(prediction, target, sample_weight)
+    def __call__(self, prediction, target, sample_weight=None, gradient=True):
+        return self.forward(prediction, target, sample_weight, gradient)
 
     def __repr__(self):
         shown = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "kernels"}
@@ -36,10 +38,10 @@ class Loss(BackendMixin):
         state.pop("_grad", None)
         return state
 
-    def forward(self, prediction, target, sample_weight=None):
+    def forward(self, prediction, target, sample_weight=None, gradient=True):
         arrays = self.arrays(prediction, target, sample_weight)
-        value, self._grad = self._run(arrays)
-        self._saved = arrays
+        value, self._grad = self._run(arrays, gradient)
+        self._saved = arrays if gradient else ()
         return value
 
     def backward(self):
@@ -47,14 +49,17 @@ class Loss(BackendMixin):
 
         May be called again, as long as the arrays given to that forward have not been changed.
         """
-        if self._saved is None:
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
+        if not self._saved:
+            alone = "" if self._saved is None else ", but the last one had gradient=False"
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it{alone}")
         grad, self._grad = self._grad, None
         return self._run(self._saved)[1] if grad is None else grad
 
-    def _run(self, arrays):
+    def _run(self, arrays, gradient=True):
         kernel = getattr(self.kernels, self.kernel_names[0])
         options = {name: getattr(self, name) for name in self.option_names}
+        if not gradient:
+            options["gradient"] = False
         return kernel(*arrays, mean=self.reduction == "mean", **options)
 
 

@@ -237,7 +237,7 @@ class RanTogether:
 def masked_forward(layer, x, mask):
     """The layer's `forward`, with the mask of x's valid rows if it takes one."""
     forward = layer.forward
-    if mask is not None and _takes(getattr(forward, "__func__", forward), "mask"):
+    if mask is not None and takes(getattr(forward, "__func__", forward), "mask"):
         return forward(x, mask=mask)
     return forward(x)
 
@@ -245,12 +245,12 @@ def masked_forward(layer, x, mask):
 def backward_parameters(layer, grad_y, accumulate=False):
     """The layer's `backward` where nobody needs the gradient of its input; that is not computed if it can be told."""
     backward = layer.backward
-    if _takes(getattr(backward, "__func__", backward), "input_grad"):
+    if takes(getattr(backward, "__func__", backward), "input_grad"):
         backward(grad_y, accumulate, input_grad=False)
     else:
         backward(grad_y, accumulate)
 
 
 @functools.lru_cache
-def _takes(function, argument):
+def takes(function, argument):
     return argument in inspect.signature(function).parameters

@@ -4,7 +4,7 @@ from .activation import sigmoid
 from .loss import check_rows, checked_weights, element_weights, gradient_of, quotient, weighted
 
 
-def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out=None):
+def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, gradient=True, out=None):
     """The binary cross-entropy of sigmoid(prediction) with target.
 
     With x = prediction, t = target, w the sample weight of an element's row and p the weight of its class::
@@ -18,7 +18,7 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out=
     prediction, target : as for `mse`, with the classes as their last axis; target from 0 to 1
     pos_weight : (C,) of prediction's dtype, finite and >= 0, or (1,) for all classes, or None: 1; as with
         sample weights, prediction and target are then C-contiguous
-    sample_weight, mean, out : as for `mse`
+    sample_weight, mean, gradient, out : as for `mse`
 
     Returns (value, grad).
     """
@@ -37,4 +37,4 @@ def bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out=
         # Where the target agrees with an infinite x, nothing is lost, rather than 0 times infinity.
         linear = weighted(np.where(x > 0, one - target, positive), np.abs(x))
         value = quotient(weighted(w, linear + mixed * np.log1p(np.exp(-np.abs(x)))), divisor)
-        return value, gradient_of(x, w, sigmoid(x) * mixed - positive, share, out)
+        return value, gradient_of(x, w, sigmoid(x) * mixed - positive, share, gradient, out)

@@ -4,7 +4,7 @@ from .loss import checked_weights, divisor_of, quotient, scaled, weighted
 from .rounding import scalar
 
 
-def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, out=None):
+def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, gradient=True, out=None):
     """The cross-entropy of softmax(prediction) with integer labels, which may be smoothed and weighted.
 
     With m the largest logit of a row, t its label, w its sample weight, v the classes' weights and
@@ -27,6 +27,7 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
     sample_weight : (N,) of prediction's dtype, finite and >= 0, or None: 1 for every row
     mean : whether to divide by the sum over the rows of w v[t], which must be above 0
     label_smoothing : from 0 to 1
+    gradient : whether to compute grad, too; it is None otherwise
     out : array for grad, of prediction's shape and dtype, apart from it; None makes a new one
 
     Returns (value, grad).
@@ -50,6 +51,8 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
         logit_sum = weighted(v, shifted).sum(axis=1, dtype=np.float64).astype(dtype)
         terms = weighted(target_coef, np.log(total) - shifted[rows, target])
         terms += weighted(smoothing_coef, v_sum * np.log(total) - logit_sum)
+        if not gradient:
+            return quotient(terms, divisor), None
         target_coef, smoothing_coef = scaled(target_coef, share), scaled(smoothing_coef, share)
         coef_sum = target_coef + smoothing_coef * v_sum
         grad = np.multiply(exp, (coef_sum / total)[:, None], out=out)

@@ -1,9 +1,9 @@
-"""Parts of the losses. A loss is computed with its gradient, since both come from the same exponentials.
+"""Parts of the losses. A loss is computed with its gradient, unless that is not wanted: both need the same exponentials.
 
-Each function returns (value, grad): a Python float, whose terms are added up in float64, and an array
-of prediction's shape and dtype. With `mean` both are divided by what all rows or elements weigh together,
-which is their number if no weights are given; the mean of nothing is NaN. What weighs 0 counts for
-nothing, even if it is NaN or infinite.
+Each function returns (value, grad): a Python float, whose terms are added up in float64, and an array of prediction's
+shape and dtype, or None. With `mean` both are divided by what all rows or elements weigh together, which is their
+number if no weights are given; the mean of nothing is NaN. What weighs 0 counts for nothing, even if it is NaN or
+infinite.
 """
 
 import math
@@ -58,7 +58,9 @@ def scaled(weight, share):
     return (weight.astype(np.float64) * share).astype(weight.dtype)
 
 
-def gradient_of(prediction, weight, slope, share, out):
+def gradient_of(prediction, weight, slope, share, wanted, out):
+    if not wanted:
+        return None
     grad = np.empty_like(prediction) if out is None else out
     grad[...] = np.where(weight == 0, weight.dtype.type(0), slope * scaled(weight, share))
     return grad

@@ -4,7 +4,7 @@ import contextlib
 import math
 
 from ..checks import integer, number
-from .model import error_sum, predict, spread
+from .model import error_sum, predict, spread, value_alone
 
 
 def has_averages(optimizer):
@@ -20,7 +20,8 @@ def validate(net, loss, optimizer, rows):
     """Mean loss and score of some `Rows` in evaluation mode."""
     with averages(optimizer):
         output = predict(net, rows.x)
-    return rows.loss_sum(loss, output) / rows.total(), 1 - error_sum(output, rows.y) / len(rows) / spread(rows.y)
+    value = rows.loss_sum(loss, output, **value_alone(loss))
+    return value / rows.total(), 1 - error_sum(output, rows.y) / len(rows) / spread(rows.y)
 
 
 class EarlyStopping:

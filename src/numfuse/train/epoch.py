@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..nn.module import backward_parameters
-from .model import error_sum, predict, spread
+from .model import error_sum, predict, spread, value_alone
 
 
 @dataclass
@@ -38,7 +38,7 @@ def check_rows(net, loss, rows, name):
             raise ValueError("their weights must not all be 0")
         with np.errstate(all="ignore"):
             output = predict(net, part.x)
-            part.loss_sum(loss, output)
+            part.loss_sum(loss, output, **value_alone(loss))
             error_sum(output, part.y)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError

@@ -10,7 +10,7 @@ from .. import nn
 from ..data.batches import batch_stops
 from ..data.scaling import SCALERS, Scaler
 from ..files import BROKEN_NPZ, replacing
-from ..nn.module import modes_restored
+from ..nn.module import modes_restored, takes
 
 
 def mlp(inputs, outputs, hidden, *, batch_norm=True, dropout=0.0, rng=None):
@@ -49,6 +49,12 @@ def evaluate(net, x, y):
     may be computed on standardised targets.
     """
     return float(1 - error_sum(predict(net, x), y) / len(y) / spread(y))
+
+
+def value_alone(loss):
+    """The keywords by which a loss computes its value without a gradient; a user's own may have none."""
+    forward = loss.forward
+    return {"gradient": False} if takes(getattr(forward, "__func__", forward), "gradient") else {}
 
 
 def error_sum(output, y):

@@ -27,7 +27,7 @@ CASES = [
 ]
 
 
-def textbook_bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, out=None):
+def textbook_bce_with_logits(prediction, target, pos_weight, sample_weight, *, mean, gradient=True, out=None):
     x = prediction
     if pos_weight is None:
         terms = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))

@@ -17,7 +17,7 @@ CASES = [
 ]
 
 
-def textbook_huber(prediction, target, sample_weight, *, mean, delta, out=None):
+def textbook_huber(prediction, target, sample_weight, *, mean, delta, gradient=True, out=None):
     d = prediction - target
     size = np.abs(d)
     terms = np.where(size <= delta, d**2 / 2, delta * (size - delta / 2))

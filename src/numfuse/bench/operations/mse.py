@@ -17,7 +17,7 @@ CASES = [
 ]
 
 
-def textbook_mse(prediction, target, sample_weight, *, mean, out=None):
+def textbook_mse(prediction, target, sample_weight, *, mean, gradient=True, out=None):
     difference = prediction - target
     return weighted(difference**2, 2 * difference, sample_weight, mean)
 
