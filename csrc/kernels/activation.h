@@ -165,6 +165,46 @@ static void TYPED(activation_backward)(const activation_args *a, ptrdiff_t begin
     }
 }
 
+/* grad_x of BIAS_ROWS_AT_ONCE rows, and sums += those of their columns. */
+INLINE void TYPED(differentiate_rows)(const activation_args *a, ptrdiff_t i, double *restrict sums, int function,
+                                      bool shifted)
+{
+    const real *x = (const real *)a->x + i, *grad_y = (const real *)a->grad_y + i, *bias = a->bias;
+    real *grad_x = (real *)a->grad_x + i, alpha = (real)a->alpha;
+    ptrdiff_t period = a->period;
+#pragma omp simd
+    for (ptrdiff_t l = 0; l < period; l++) {
+        double sum = 0;
+        for (int k = 0; k < BIAS_ROWS_AT_ONCE; k++) {
+            ptrdiff_t j = l + k * period;
+            real at = shifted ? x[j] + bias[l] : x[j];
+            real grad = grad_y[j] * TYPED(activation_slope)(at, alpha, function);
+            grad_x[j] = grad;
+            sum = k ? sum + (double)grad : (double)grad;
+        }
+        sums[l] += sum;
+    }
+}
+
+/* The same if the function takes less time than a pass over memory; returns whether it does. `shifted` is a constant.
+ */
+INLINE bool TYPED(differentiate_rows_any)(const activation_args *a, ptrdiff_t i, double *sums, bool shifted)
+{
+    switch (a->function) {
+    case SIGMOID:
+        TYPED(differentiate_rows)(a, i, sums, SIGMOID, shifted);
+        return true;
+    case TANH:
+        TYPED(differentiate_rows)(a, i, sums, TANH, shifted);
+        return true;
+    case LEAKY_RELU:
+        TYPED(differentiate_rows)(a, i, sums, LEAKY_RELU, shifted);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* By blocks of BIAS_BLOCK_ROWS rows: grad_x, and partial[block] = sums of the block's elements that share a column. */
 static void TYPED(activation_row_sums)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -173,7 +213,11 @@ static void TYPED(activation_row_sums)(const activation_args *a, ptrdiff_t begin
     memset(a->partial + begin * period, 0, (size_t)((end - begin) * period) * sizeof *a->partial);
     for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
         ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
+        double *sums = a->partial + i / block * period;
+        if (n == BIAS_ROWS_AT_ONCE * period && (a->bias ? TYPED(differentiate_rows_any)(a, i, sums, true)
+                                                        : TYPED(differentiate_rows_any)(a, i, sums, false)))
+            continue;
         TYPED(activation_backward)(a, i, i + n);
-        TYPED(add_periods)(a->partial + i / block * period, (const real *)a->grad_x + i, period, n);
+        TYPED(add_periods)(sums, (const real *)a->grad_x + i, period, n);
     }
 }
