@@ -156,7 +156,6 @@ typedef struct {
 } loss_args;
 
 enum { SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH };
-enum { ACTIVATION_PIECE = 512 };
 
 /* Rows of `period` elements, as in bias_relu_dropout_args; the last one may be short. */
 typedef struct {

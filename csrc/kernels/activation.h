@@ -72,96 +72,103 @@ INLINE real TYPED(activation_slope)(real x, real alpha, int function)
     }
 }
 
-INLINE void TYPED(activate)(const real *x, real *y, ptrdiff_t n, real alpha, int function)
+/* y = f(x + bias) of n elements; bias may be NULL. */
+INLINE void TYPED(activate)(const real *x, const real *bias, real *y, ptrdiff_t n, real alpha, int function)
 {
+    if (bias) {
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++)
-        y[i] = TYPED(activation)(x[i], alpha, function);
-}
-
-INLINE void TYPED(differentiate)(const real *x, const real *grad_y, real *grad_x, ptrdiff_t n, real alpha, int function)
-{
+        for (ptrdiff_t i = 0; i < n; i++)
+            y[i] = TYPED(activation)(x[i] + bias[i], alpha, function);
+    } else {
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < n; i++)
-        grad_x[i] = grad_y[i] * TYPED(activation_slope)(x[i], alpha, function);
-}
-
-static void TYPED(activate_any)(const real *x, real *y, ptrdiff_t n, real alpha, int function)
-{
-    switch (function) {
-    case SIGMOID:
-        return TYPED(activate)(x, y, n, alpha, SIGMOID);
-    case TANH:
-        return TYPED(activate)(x, y, n, alpha, TANH);
-    case LEAKY_RELU:
-        return TYPED(activate)(x, y, n, alpha, LEAKY_RELU);
-    case ELU:
-        return TYPED(activate)(x, y, n, alpha, ELU);
-    case SILU:
-        return TYPED(activate)(x, y, n, alpha, SILU);
-    case GELU:
-        return TYPED(activate)(x, y, n, alpha, GELU);
-    default:
-        return TYPED(activate)(x, y, n, alpha, GELU_TANH);
+        for (ptrdiff_t i = 0; i < n; i++)
+            y[i] = TYPED(activation)(x[i], alpha, function);
     }
 }
 
-static void TYPED(differentiate_any)(const real *x, const real *grad_y, real *grad_x, ptrdiff_t n, real alpha,
-                                     int function)
+/* grad_x = grad_y f'(x + bias). */
+INLINE void TYPED(differentiate)(const real *x, const real *bias, const real *grad_y, real *grad_x, ptrdiff_t n,
+                                 real alpha, int function)
 {
-    switch (function) {
-    case SIGMOID:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, SIGMOID);
-    case TANH:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, TANH);
-    case LEAKY_RELU:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, LEAKY_RELU);
-    case ELU:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, ELU);
-    case SILU:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, SILU);
-    case GELU:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, GELU);
-    default:
-        return TYPED(differentiate)(x, grad_y, grad_x, n, alpha, GELU_TANH);
+    if (bias) {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            grad_x[i] = grad_y[i] * TYPED(activation_slope)(x[i] + bias[i], alpha, function);
+    } else {
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < n; i++)
+            grad_x[i] = grad_y[i] * TYPED(activation_slope)(x[i], alpha, function);
     }
 }
 
-/* sum = x + bias, of as many elements from i on as lie in one row and stay in cache; returns their number. */
-INLINE ptrdiff_t TYPED(add_bias)(const activation_args *a, ptrdiff_t i, ptrdiff_t end, real *sum)
+static void TYPED(activate_any)(const real *x, const real *bias, real *y, ptrdiff_t n, real alpha, int function)
 {
-    ptrdiff_t column = i % a->period, n = a->period - column < end - i ? a->period - column : end - i;
-    const real *x = (const real *)a->x + i, *bias = (const real *)a->bias + column;
-    n = n < ACTIVATION_PIECE ? n : ACTIVATION_PIECE;
-#pragma omp simd
-    for (ptrdiff_t j = 0; j < n; j++)
-        sum[j] = x[j] + bias[j];
-    return n;
+    switch (function) {
+    case SIGMOID:
+        return TYPED(activate)(x, bias, y, n, alpha, SIGMOID);
+    case TANH:
+        return TYPED(activate)(x, bias, y, n, alpha, TANH);
+    case LEAKY_RELU:
+        return TYPED(activate)(x, bias, y, n, alpha, LEAKY_RELU);
+    case ELU:
+        return TYPED(activate)(x, bias, y, n, alpha, ELU);
+    case SILU:
+        return TYPED(activate)(x, bias, y, n, alpha, SILU);
+    case GELU:
+        return TYPED(activate)(x, bias, y, n, alpha, GELU);
+    default:
+        return TYPED(activate)(x, bias, y, n, alpha, GELU_TANH);
+    }
+}
+
+static void TYPED(differentiate_any)(const real *x, const real *bias, const real *grad_y, real *grad_x, ptrdiff_t n,
+                                     real alpha, int function)
+{
+    switch (function) {
+    case SIGMOID:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, SIGMOID);
+    case TANH:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, TANH);
+    case LEAKY_RELU:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, LEAKY_RELU);
+    case ELU:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, ELU);
+    case SILU:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, SILU);
+    case GELU:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, GELU);
+    default:
+        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, GELU_TANH);
+    }
+}
+
+/* The number of elements from i on that share a row, so that each has its bias; without one, of all. */
+INLINE ptrdiff_t TYPED(rest_of_row)(const activation_args *a, ptrdiff_t i, ptrdiff_t end)
+{
+    ptrdiff_t rest = a->period - i % a->period;
+    return a->bias && rest < end - i ? rest : end - i;
 }
 
 /* By elements. */
 static void TYPED(activation_forward)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const real *x = a->x;
-    real *y = a->y, alpha = (real)a->alpha;
-    if (!a->bias)
-        return TYPED(activate_any)(x + begin, y + begin, end - begin, alpha, a->function);
+    const real *x = a->x, *bias = a->bias;
+    real *y = a->y;
     for (ptrdiff_t i = begin, n; i < end; i += n) {
-        n = TYPED(add_bias)(a, i, end, y + i);
-        TYPED(activate_any)(y + i, y + i, n, alpha, a->function);
+        n = TYPED(rest_of_row)(a, i, end);
+        TYPED(activate_any)(x + i, bias ? bias + i % a->period : NULL, y + i, n, (real)a->alpha, a->function);
     }
 }
 
 /* By elements: grad_x. */
 static void TYPED(activation_backward)(const activation_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const real *x = a->x, *grad_y = a->grad_y;
-    real *grad_x = a->grad_x, alpha = (real)a->alpha, sum[ACTIVATION_PIECE];
-    if (!a->bias)
-        return TYPED(differentiate_any)(x + begin, grad_y + begin, grad_x + begin, end - begin, alpha, a->function);
+    const real *x = a->x, *bias = a->bias, *grad_y = a->grad_y;
+    real *grad_x = a->grad_x;
     for (ptrdiff_t i = begin, n; i < end; i += n) {
-        n = TYPED(add_bias)(a, i, end, sum);
-        TYPED(differentiate_any)(sum, grad_y + i, grad_x + i, n, alpha, a->function);
+        n = TYPED(rest_of_row)(a, i, end);
+        TYPED(differentiate_any)
+        (x + i, bias ? bias + i % a->period : NULL, grad_y + i, grad_x + i, n, (real)a->alpha, a->function);
     }
 }
 
@@ -186,8 +193,7 @@ INLINE void TYPED(differentiate_rows)(const activation_args *a, ptrdiff_t i, dou
     }
 }
 
-/* The same if the function takes less time than a pass over memory; returns whether it does. `shifted` is a constant.
- */
+/* The same if the function takes less time than a pass over memory; returns whether it does. */
 INLINE bool TYPED(differentiate_rows_any)(const activation_args *a, ptrdiff_t i, double *sums, bool shifted)
 {
     switch (a->function) {

@@ -33,7 +33,6 @@ HOT = {
     "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
     "element", "element_block", "mse_term", "huber_term", "bce_term", "sigmoid", "tanh", "activation",
     "activation_slope", "differentiate_rows", "expm1", "exp_quotient", "silu", "gelu", "normal_cdf", "normal_parts",
-    "add_bias",
     "softmax_row", "softmax_columns", "softmax_gradient_row", "softmax_gradient_short", "dot",
 }  # fmt: skip
 # Of these, what the table of wide vectors takes from that of 256 bits.
