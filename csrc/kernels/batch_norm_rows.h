@@ -10,7 +10,9 @@ enum { TYPED(ROWS_AT_ONCE) = 4, TYPED(CHANNELS_AT_ONCE) = 1024 };
 
 INLINE const real *TYPED(row)(view v, ptrdiff_t inner, ptrdiff_t index)
 {
-    return (const real *)v.data + index / inner * v.outer_stride + index % inner * v.inner_stride;
+    /* A division takes as long as a hundred values, and one outer index mostly has all rows. */
+    ptrdiff_t outer = index < inner ? 0 : index / inner;
+    return (const real *)v.data + outer * v.outer_stride + (index - outer * inner) * v.inner_stride;
 }
 
 INLINE ptrdiff_t TYPED(block_end)(const batch_norm_args *a, ptrdiff_t block)
@@ -168,24 +170,26 @@ typedef struct {
     ptrdiff_t apart, rows;
 } TYPE(coefficients);
 
+enum { TYPED(REPEATED) = 2048 / sizeof(real) };
+
 /* The first `kinds` of the coefficients. Where rows are short and follow one another, they are repeated for as many as
- * fit in a tile, if there are several times as many. */
+ * fit in REPEATED elements, if there are several times as many. */
 INLINE TYPE(coefficients) TYPED(repeat)(const batch_norm_args *a, int kinds, ptrdiff_t rows, bool dense, real *repeated)
 {
     ptrdiff_t n = rows / 4;
-    if (dense && n > 1 && n > TYPED(TILE) / a->channels)
-        n = TYPED(TILE) / a->channels;
+    if (dense && n > 1 && n > TYPED(REPEATED) / a->channels)
+        n = TYPED(REPEATED) / a->channels;
     if (!dense || n < 2)
         return (TYPE(coefficients)){a->coefficients, a->channels, 1};
     for (int kind = 0; kind < kinds; kind++) {
-        real *to = repeated + kind * TYPED(TILE);
+        real *to = repeated + kind * TYPED(REPEATED);
         memcpy(to, (const real *)a->coefficients + kind * a->channels, (size_t)a->channels * sizeof *to);
         for (ptrdiff_t done = a->channels, more; done < n * a->channels; done += more) {
             more = n * a->channels - done < done ? n * a->channels - done : done;
             memcpy(to + done, to, (size_t)more * sizeof *to);
         }
     }
-    return (TYPE(coefficients)){repeated, TYPED(TILE), n};
+    return (TYPE(coefficients)){repeated, TYPED(REPEATED), n};
 }
 
 /* `low` and `bias` are constants. */
@@ -220,7 +224,7 @@ static void TYPED(normalize_row)(TYPE(coefficients) c, const real *x, real *y, p
 INLINE void TYPED(normalize_rows)(const batch_norm_args *a, ptrdiff_t begin, ptrdiff_t end, bool low)
 {
     bool dense = TYPED(is_dense)(a, a->y), around = TYPED(use_nontemporal)(a, a->x, a->y) && dense;
-    real repeated[4 * TYPED(TILE)];
+    _Alignas(64) real repeated[4 * TYPED(REPEATED)];
     TYPE(coefficients) all = TYPED(repeat)(a, 4, end - begin, dense && TYPED(is_dense)(a, a->x), repeated);
     if (!around && !a->relu && !a->mask) {
         for (ptrdiff_t r = begin, rows; r < end; r += rows) {
@@ -367,7 +371,7 @@ static void TYPED(batch_norm_grad_rows)(const batch_norm_args *a, ptrdiff_t begi
 {
     bool dense = TYPED(is_dense)(a, a->grad_x), around = TYPED(use_nontemporal)(a, a->grad_y, a->grad_x) && dense;
     bool all_dense = dense && TYPED(is_dense)(a, a->x) && TYPED(is_dense)(a, a->grad_y);
-    real repeated[5 * TYPED(TILE)];
+    _Alignas(64) real repeated[5 * TYPED(REPEATED)];
     TYPE(coefficients) all = TYPED(repeat)(a, 5, end - begin, all_dense, repeated);
     if (!around && !a->mask) {
         for (ptrdiff_t r = begin, rows; r < end; r += rows) {
