@@ -158,38 +158,43 @@ INLINE TYPE(moments) TYPED(channel_moments)(const batch_norm_args *a, ptrdiff_t 
     return total;
 }
 
+/* `low`, a constant: whether the mean has a low part. */
 INLINE void TYPED(normalize_run)(const real *x, ptrdiff_t x_stride, real *y, ptrdiff_t y_stride, ptrdiff_t n,
-                                 TYPE(affine) c, bool bias)
+                                 TYPE(affine) c, bool low, bool bias)
 {
     if (bias) {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            y[i * y_stride] = ((x[i * x_stride] - c.high) - c.low) * c.scale + c.bias;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            real d = x[i * x_stride] - c.high;
+            y[i * y_stride] = (low ? d - c.low : d) * c.scale + c.bias;
+        }
     } else {
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++)
-            y[i * y_stride] = ((x[i * x_stride] - c.high) - c.low) * c.scale;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            real d = x[i * x_stride] - c.high;
+            y[i * y_stride] = (low ? d - c.low : d) * c.scale;
+        }
     }
 }
 
-/* `ahead`, a constant: whether to ask for y, which does not pay where x is not in cache yet (inference: 0.9). */
+/* `training` is a constant. In inference asking for y does not pay, as x is not in cache yet (0.9). */
 INLINE void TYPED(normalize_channel)(const batch_norm_args *a, ptrdiff_t channel, TYPE(affine) c, ptrdiff_t x_stride,
-                                     ptrdiff_t y_stride, bool ahead)
+                                     ptrdiff_t y_stride, bool training)
 {
     bool around = y_stride == 1 && TYPED(use_nontemporal)(a, a->x, a->y), more = a->relu || a->mask;
     for (ptrdiff_t o = 0; o < a->outer; o++) {
         const real *x = TYPED(at)(a->x, o, channel);
         real *y = (real *)TYPED(at)(a->y, o, channel), tile[TYPED(TILE)];
-        if (ahead && !around)
+        if (training && !around)
             TYPED(prefetch_run)(a, a->y, o, channel, true);
         if (!around && !more) {
-            TYPED(normalize_run)(x, x_stride, y, y_stride, a->inner, c, a->bias != NULL);
+            TYPED(normalize_run)(x, x_stride, y, y_stride, a->inner, c, training, a->bias != NULL);
             continue;
         }
         for (ptrdiff_t i = 0, n; i < a->inner; i += n) {
             real *target = around ? tile : y + i;
             n = a->inner - i < TYPED(TILE) ? a->inner - i : TYPED(TILE);
-            TYPED(normalize_run)(x + i * x_stride, x_stride, target, 1, n, c, a->bias != NULL);
+            TYPED(normalize_run)(x + i * x_stride, x_stride, target, 1, n, c, training, a->bias != NULL);
             TYPED(relu_dropout_tile_forward)(a, target, (o * a->channels + channel) * a->inner + i, n);
             if (around)
                 copy_nontemporal(y + i, tile, (size_t)n * sizeof(real));
