@@ -16,7 +16,7 @@ INLINE void TYPED(adagrad_range)(real *restrict p, const real *restrict g, real 
         real scaled = r.grad_scale * g[i], exact = r.decay == COUPLED ? scaled + r.weight_decay * p[i] : scaled;
         real u = TYPED(zero_below)(exact, limit);
         /* That is u * u, which gcc would take of `exact`, and then select. */
-        real sum = TYPED(flush)(s[i] + u * exact);
+        real sum = TYPED(flush_positive)(s[i] + u * exact);
         s[i] = sum;
         p[i] = (r.decay == DECOUPLED ? p[i] * r.keep : p[i]) - lr * (u / (SQRT(sum) + eps));
     }

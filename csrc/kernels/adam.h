@@ -24,7 +24,7 @@ INLINE void TYPED(adam_moments)(const real *restrict p, const real *restrict g, 
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = TYPED(zero_below)(coupled ? g[i] + r.weight_decay * p[i] : g[i], s.limit);
-        v[i] = TYPED(flush)(s.beta2 * v[i] + (s.square_gain * u) * u);
+        v[i] = TYPED(flush_positive)(s.beta2 * v[i] + (s.square_gain * u) * u);
         m[i] = TYPED(flush)(s.beta1 * m[i] + s.gain * u);
     }
 }

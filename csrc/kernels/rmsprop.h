@@ -32,7 +32,7 @@ INLINE void TYPED(rmsprop_moments)(const real *restrict p, const real *restrict 
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = TYPED(zero_below)(coupled ? g[i] + r.weight_decay * p[i] : g[i], k.limit);
-        real variance = TYPED(flush)(k.alpha * s[i] + (k.gain * u) * u);
+        real variance = TYPED(flush_positive)(k.alpha * s[i] + (k.gain * u) * u);
         s[i] = variance;
         if (centered) {
             real average = TYPED(zero_below)(k.alpha * a[i] + k.gain * u, k.average_limit);

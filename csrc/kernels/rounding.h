@@ -10,6 +10,12 @@ INLINE real TYPED(flush)(real x)
     return (sizeof(BITS) == 4 ? exponent == 0 : TYPED(from_bits)(exponent) == 0) ? 0 : x;
 }
 
+/* The same of a running square, whose sign need not be left out. */
+INLINE real TYPED(flush_positive)(real x)
+{
+    return x < REAL_TINY ? 0 : x;
+}
+
 /* The magnitude below which factor * x * x is subnormal, for a factor of at most 1; of a factor of 0 none. */
 INLINE real TYPED(square_limit)(double factor)
 {

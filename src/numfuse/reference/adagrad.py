@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, flush_square, root_eps, scalar
+from .rounding import flush_positive, flush_square, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -31,6 +31,6 @@ def adagrad_step(params, grads, sums, ema_params, steps, *, lr, lr_decay, eps, *
         g = regularize_before(g, p, lr=step_lr, **regularization)
         s = sums[i]
         g = flush_square(g, 1.0)
-        s[...] = flush(s + g * g)
+        s[...] = flush_positive(s + g * g)
         p[...] = p - scalar(step_lr, p.dtype) * (g / (np.sqrt(s) + root_eps(eps, p.dtype)))
         regularize_after(p, ema_params and ema_params[i], lr=step_lr, **regularization)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, flush_square, integer_power, root_eps, scalar
+from .rounding import flush, flush_positive, flush_square, integer_power, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -41,7 +41,7 @@ def adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, ema_params,
         g = flush_square(g, 1 - beta2)
         m, v = exp_avgs[i], exp_avg_sqs[i]
         m[...] = flush(scalar(beta1, dtype) * m + scalar(1 - beta1, dtype) * g)
-        v[...] = flush(scalar(beta2, dtype) * v + (scalar(1 - beta2, dtype) * g) * g)
+        v[...] = flush_positive(scalar(beta2, dtype) * v + (scalar(1 - beta2, dtype) * g) * g)
         if max_exp_avg_sqs is not None:
             w = max_exp_avg_sqs[i]
             w[...] = np.where(w >= v, w, v)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, flush_square, root_eps, scalar
+from .rounding import flush, flush_positive, flush_square, root_eps, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -40,7 +40,7 @@ def rmsprop_step(params, grads, square_avgs, grad_avgs, momentum_buffers, ema_pa
         g = regularize_before(g, p, lr=lr, **regularization)
         g = flush_square(g, 1 - alpha)
         s = square_avgs[i]
-        s[...] = flush(scalar(alpha, dtype) * s + (scalar(1 - alpha, dtype) * g) * g)
+        s[...] = flush_positive(scalar(alpha, dtype) * s + (scalar(1 - alpha, dtype) * g) * g)
         if grad_avgs is None:
             variance = s
         else:

@@ -23,6 +23,11 @@ def flush(x):
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
 
 
+def flush_positive(x):
+    """The same of a running square, which is not negative."""
+    return np.where(x < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
+
+
 def flush_square(x, factor):
     """`x`, with 0 for every element of which `factor * x * x` would be subnormal; `factor` is at most 1."""
     limit = scalar(math.sqrt(float(np.finfo(x.dtype).tiny) / factor) if factor > 0 else 0.0, x.dtype)
