@@ -119,11 +119,11 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
         ptrdiff_t first = block * a->block_rows, n = loss_block_end(a, block) - first;
         const real *x = (const real *)a->prediction + first * classes;
         const int64_t *target = (const int64_t *)a->target + first;
-        real *restrict grad = a->grad ? (real *)a->grad + first * classes : y;
+        real *restrict grad = a->grad ? (real *)a->grad + first * classes : NULL;
         if (columns)
             TYPED(logit_columns)(a, x, target, n, y, total, term, smooth ? logit_sum : NULL);
         else
-            TYPED(logit_rows)(a, x, target, n, grad, total, term, smooth ? logit_sum : NULL);
+            TYPED(logit_rows)(a, x, target, n, grad ? grad : y, total, term, smooth ? logit_sum : NULL);
         for (ptrdiff_t r = 0; r < n; r++) {
             log_total[r] = TYPED(log)(total[r]);
             term[r] = log_total[r] - term[r];
@@ -131,7 +131,7 @@ INLINE void TYPED(cross_entropy_blocks)(const loss_args *a, ptrdiff_t begin, ptr
         if (weighed)
             TYPED(weigh_rows)(a, first, n, log_total, logit_sum, term, target_coef, smoothing_coef, coef_sum);
         a->partial[block] = TYPED(sum)(term, n);
-        if (!a->grad)
+        if (!grad)
             continue;
         for (ptrdiff_t r = 0; r < n; r++)
             total[r] = (weighed ? coef_sum[r] : share) / total[r];

@@ -10,7 +10,7 @@
  * with all terms positive nothing cancels, but D's error does for large t. NaN gives NaN; infinities and overflow are
  * as in C; the last binade of exp above 0 is subnormal. Measured against long double, in units in the last place of the
  * result, for both types: exp is within 1.2, ELU within 1.3, log1p, log and exp(-t^2 / 2) within 2, expm1 and SiLU
- * within 2.5, sigmoid and tanh within 3, GELU within 4.1 and Phi within 4.4, wherever they, and the sigmoid in SiLU,
+ * within 2.5, sigmoid and tanh within 3, GELU within 4.2 and Phi within 4.4, wherever they, and the sigmoid in SiLU,
  * are normal numbers (tests/c/math.c). */
 #ifndef NUMFUSE_MATH_H
 #define NUMFUSE_MATH_H
