@@ -13,6 +13,7 @@ TYPED_KERNEL(sgd_step, sgd, sgd_args, 300)
 TYPED_KERNEL(rmsprop_step, rmsprop, rmsprop_args, 550)
 TYPED_KERNEL(adam_step, adam, adam_args, 600)
 TYPED_KERNEL(adagrad_step, adagrad, adagrad_args, 550)
+TYPED_KERNEL(lion_step, lion, lion_args, 350)
 TYPED_KERNEL(max_norm, max_norm, max_norm_args, 250)
 
 TYPED_KERNEL(grad_norm_squares, grad_norm, grad_norm_args, 100)

@@ -60,6 +60,12 @@ typedef struct {
 } adagrad_args;
 
 typedef struct {
+    step_args step;
+    void **exp_avgs;
+    double beta1, beta2;
+} lion_args;
+
+typedef struct {
     tensor_list rows;         /* offsets count rows; no steps */
     const ptrdiff_t *lengths; /* (count): elements in a row */
     const bool *limited;      /* (count): or left as they are */

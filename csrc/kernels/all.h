@@ -5,6 +5,7 @@
 
 #include "regularize.h"
 #include "adagrad.h"
+#include "lion.h"
 #include "adam.h"
 #include "rmsprop.h"
 #include "sgd.h"

@@ -8,7 +8,7 @@ optimizer steps may be of any layout, and NumPy scalars; those with a mask are r
 Results of 16 KiB and more lie in recycled memory, see `empty`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Tensors:
     def grads(self) -> tuple[Array | None, ...]: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Array]: ...
+    def call(self, step: Callable[..., None], options: dict[str, Any]) -> None: ...
 
 def check_steps(calls: list[tuple[Any, ...]], grads: list[Array | None]) -> list[Tensors]: ...
 def is_unchanged(options: dict[str, Any], values: list[Any]) -> bool: ...
@@ -102,6 +103,25 @@ def adagrad_step(
     lr: float,
     lr_decay: float,
     eps: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    l1: float = 0.0,
+    proximal: bool = False,
+    max_grad_value: float = ...,
+    ema_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+) -> None: ...
+def lion_step(
+    params: Sequence[Array] | Tensors,
+    grads: Sequence[Array | None],
+    exp_avgs: Sequence[Array],
+    ema_params: Sequence[Array] | None,
+    steps: NDArray[np.int64],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
     weight_decay: float = 0.0,
     decoupled: bool = False,
     l1: float = 0.0,
@@ -213,7 +233,7 @@ def batch_norm_relu_dropout_backward(
 ) -> Array: ...
 def cross_entropy(
     prediction: Array,
-    target: NDArray[np.int64],
+    target: NDArray[np.integer[Any]],
     weight: Array | None,
     sample_weight: Array | None,
     *,

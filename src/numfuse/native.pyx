@@ -10,6 +10,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.dict cimport PyDict_Values
+from cpython.object cimport PyObject_Call
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport INT64_MAX, INTPTR_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc

@@ -51,12 +51,13 @@ static void print(const kernel_table *k, const char *name, int type, uint64_t ha
 static void optimizers(const kernel_table *k, int type, bool more)
 {
     task *const tasks[] = {k->sgd_step.of[type], k->rmsprop_step.of[type], k->adam_step.of[type],
-                           k->adagrad_step.of[type]};
+                           k->adagrad_step.of[type], k->lion_step.of[type]};
     const char *names[][2] = {{"sgd_step", "sgd_step_regularized"},
                               {"rmsprop_step", "rmsprop_step_regularized"},
                               {"adam_step", "adam_step_regularized"},
-                              {"adagrad_step", "adagrad_step_regularized"}};
-    for (int which = 0; which < 4; which++) {
+                              {"adagrad_step", "adagrad_step_regularized"},
+                              {"lion_step", "lion_step_regularized"}};
+    for (int which = 0; which < 5; which++) {
         void *a[ARRAYS];
         void **lists[ARRAYS];
         state = 1;
@@ -85,7 +86,8 @@ static void optimizers(const kernel_table *k, int type, bool more)
             rmsprop_args r = {c, lists[2], lists[3], lists[4], 0.9, 1e-8, 0.9, more};
             adam_args m = {c, lists[3], lists[2], lists[4], 0.9, 0.999, 1e-8};
             adagrad_args g = {c, lists[2], 0.1, 1e-8};
-            const void *args[] = {&s, &r, &m, &g};
+            lion_args l = {c, lists[3], 0.9, 0.99};
+            const void *args[] = {&s, &r, &m, &g, &l};
             /* In two uneven parts: how a job is divided must not matter. */
             tasks[which](args[which], 0, 1001 + step);
             tasks[which](args[which], 1001 + step, SIZE);

@@ -26,7 +26,7 @@ ONCE = {
 # What is computed of every element: some of it, to see that the loops of these are found.
 HOT = {
     "sgd_range", "rmsprop_moments", "rmsprop_denominators", "rmsprop_quotients", "adam_moments",
-    "adam_denominators", "adam_quotients", "adagrad_range", "regularize_grads", "regularize_params", "averaged",
+    "adam_denominators", "adam_quotients", "adagrad_range", "lion_range", "regularize_grads", "regularize_params", "averaged",
     "sum_of_squares", "keep", "forward_word", "add_rows", "bias_relu_dropout_merge_sums", "add_moments",
     "add_products", "normalize_run", "gradient_run", "shift_of_rows", "add_row_moments", "add_row_products",
     "normalize_values_of_row", "gradient_row", "exp_row", "exp_columns", "row_max", "column_max", "sum",

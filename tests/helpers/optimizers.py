@@ -82,6 +82,12 @@ def adagrad_update(own, state, g, lr, t):
     return lr, lr * g / (math.sqrt(state["s"]) + own["eps"])
 
 
+def lion_update(own, state, g, lr, t):
+    direction = own["beta1"] * state.get("m", 0.0) + (1 - own["beta1"]) * g
+    state["m"] = own["beta2"] * state.get("m", 0.0) + (1 - own["beta2"]) * g
+    return lr, lr * float(np.sign(direction))
+
+
 adam_step = Step(
     "adam_step", ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"), {"beta1": 0.97, "beta2": 0.97, "eps": 1e-8},
     adam_update, {"beta1": 0.9, "beta2": 0.99, "eps": 0.1}, ("exp_avgs", "exp_avg_sqs"),
@@ -102,6 +108,9 @@ OPTIMIZERS = [
     Entry(optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 1.0, "ema_decay": 0.5}, Step(
         "adagrad_step", ("sums",), {"lr_decay": 0.1, "eps": 1e-8},
         adagrad_update, {"lr_decay": 0.5, "eps": 0.1}, ("sums",), lasting=("sums",))),
+    Entry(optim.Lion, {"lr": 0.1, "weight_decay": 0.01, "ema_decay": 0.5}, Step(
+        "lion_step", ("exp_avgs",), {"beta1": 0.97, "beta2": 0.97},
+        lion_update, {"beta1": 0.9, "beta2": 0.8}, ("exp_avgs",), bounded=True)),
 ]
 CLASSES = [entry.cls for entry in OPTIMIZERS]
 FULL = {entry.cls: entry.options for entry in OPTIMIZERS}

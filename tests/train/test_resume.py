@@ -21,6 +21,7 @@ OPTIMIZERS = {
     "adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True, weight_decay=1e-3),
     "adamw": lambda params: optim.AdamW(params, lr=0.01),
     "adagrad": lambda params: optim.Adagrad(params, lr=0.05, lr_decay=0.01),
+    "lion": lambda params: optim.Lion(params, lr=0.002, weight_decay=0.01),
     "clipped": lambda params: optim.Adam(params, lr=0.01, max_grad_norm=0.5, skip_nonfinite=True),
     "averaged": lambda params: optim.Adam(params, lr=0.01, l1=1e-3, l1_proximal=True, max_norm=1.0, ema_decay=0.8),
 }

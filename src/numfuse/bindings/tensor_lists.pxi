@@ -135,6 +135,10 @@ cdef class Tensors:
         if not cnp.PyArray_CHKFLAGS(self.steps, cnp.NPY_ARRAY_C_CONTIGUOUS):
             raise ValueError("steps must be contiguous; use np.ascontiguousarray")
 
+    def call(self, step, dict options):
+        """Run a step of any backend on these arrays, with its options."""
+        PyObject_Call(step, (self, self.grads, *self.given), options)
+
     cdef int run(self, kernel step, const void *args) except -1:
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
@@ -153,8 +157,8 @@ def check_steps(calls, grads):
         `grads`, or both None for all in their order; `given` is what the step takes after params and grads, lists of
         state and the counts; `dtype` is that of its arrays; `in_c_order` says whether they must be C-contiguous.
 
-    Returns a list of `Tensors`. A step takes each as its `params`, beside its `grads` and `given`, and runs without
-    another check, once.
+    Returns a list of `Tensors`. A step takes each as its `params`, beside its `grads` and `given`, as `call` does, and
+    runs without another check, once.
     """
     cdef list steps = []
     cdef Tensors t

@@ -1,5 +1,4 @@
-from ..checks import number
-from .checks import check_flags, check_numbers
+from .checks import check_betas, check_flags, check_numbers
 from .optimizer import Optimizer
 
 
@@ -43,10 +42,7 @@ class Adam(Optimizer):
         super()._check_options(options)
         check_numbers(options, "eps")
         check_flags(options, "amsgrad")
-        betas = options["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"betas must be a pair of numbers, was {betas!r}")
-        options["betas"] = tuple(number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(betas))
+        check_betas(options)
 
     def _state_names(self, options):
         return {"exp_avg": True, "exp_avg_sq": True, "max_exp_avg_sq": options["amsgrad"]}

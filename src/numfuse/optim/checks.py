@@ -13,6 +13,14 @@ def check_numbers(options, *names):
         options[name] = number(name, options[name])
 
 
+def check_betas(options):
+    """Make the option "betas" a pair of floats in [0, 1)."""
+    betas = options["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f"betas must be a pair of numbers, was {betas!r}")
+    options["betas"] = tuple(number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(betas))
+
+
 def check_flags(options, *names):
     """Make these options bools."""
     for name in names:

@@ -140,7 +140,7 @@ class Optimizer(BackendMixin, StateDictMixin):
         kernel = getattr(self.kernels, self.kernel_name)
         for call, tensors in zip(self._calls, steps):
             keywords = call.keywords if grad_scale == 1 else {**call.keywords, "grad_scale": grad_scale}
-            kernel(tensors, tensors.grads, *call.given, **keywords)
+            tensors.call(kernel, keywords)
             if call.is_limited:
                 self._limit_norms(call, tensors)
         self.grad_norm = norm

@@ -19,6 +19,7 @@ from .cross_entropy import cross_entropy
 from .dropout import dropout_backward, dropout_forward
 from .grad_norm import grad_norm
 from .huber import huber
+from .lion import lion_step
 from .max_norm import max_norm
 from .mse import mse
 from .rmsprop import rmsprop_step
@@ -45,6 +46,7 @@ __all__ = [
     "dropout_forward",
     "grad_norm",
     "huber",
+    "lion_step",
     "max_norm",
     "mse",
     "rmsprop_step",
