@@ -15,6 +15,7 @@ from . import init
 from .activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .bce_with_logits import BCEWithLogitsLoss
+from .containers import ModuleDict, ModuleList
 from .cross_entropy import CrossEntropyLoss
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .flatten import Flatten
@@ -44,6 +45,8 @@ __all__ = [
     "Linear",
     "MSELoss",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "ReLU",
     "Sequential",
     "SiLU",

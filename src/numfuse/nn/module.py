@@ -205,11 +205,23 @@ class Module(BackendMixin):
 
     def _arrays(self, parameters=False, buffers=False, prefix=""):
         """(dotted name, module, attribute) of every array here and below."""
+        self._check_attributes()
         for key in self.parameter_names * parameters + self.buffer_names * buffers:
             if getattr(self, key) is not None:
                 yield prefix + key, self, key
         for name, child in self.children().items():
             yield from child._arrays(parameters, buffers, f"{prefix}{name}.")
+
+    def _check_attributes(self):
+        """TypeError for Modules in a plain list or dict, in which nobody would find their arrays."""
+        if self._leaf or type(self).children is not Module.children:
+            return
+        for name, value in vars(self).items():
+            inside = value.values() if isinstance(value, dict) else value
+            if isinstance(value, (list, tuple, set, dict)) and any(isinstance(each, Module) for each in inside):
+                right = "ModuleDict" if isinstance(value, dict) else "ModuleList"
+                raise TypeError(f"{type(self).__name__}.{name} is a {type(value).__name__} of Modules, whose "
+                                f"parameters are not found there: make it a nn.{right}")
 
     def _state(self):
         return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True, buffers=True)}

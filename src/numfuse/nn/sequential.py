@@ -1,11 +1,12 @@
 import numpy as np
 
+from .containers import ModuleList
 from .fused import fuse
-from .module import Module, backward_parameters, gradient_name, masked_forward
+from .module import backward_parameters, gradient_name, masked_forward
 from .row_mask import check_mask
 
 
-class Sequential(Module):
+class Sequential(ModuleList):
     """Layers run one after the other; `net[i]` is a layer, `net[i:j]` a Sequential of the same layers.
 
     A layer remembers one input, so the same object cannot stand in two places of a net.
@@ -33,21 +34,7 @@ class Sequential(Module):
     _plan = None, [], []
 
     def __init__(self, *layers):
-        self.layers = []
-        for layer in layers:
-            self.append(layer)
-
-    def append(self, layer):
-        """Add a layer at the end; returns self."""
-        if not isinstance(layer, Module):
-            raise TypeError(f"layer {len(self)} of a Sequential must be a Module, was {layer!r}")
-        if _identities(self) & _identities(layer):
-            raise ValueError(f"layer {len(self)}, {layer!r}, has a place in this net already")
-        self.layers.append(layer)
-        return self
-
-    def children(self):
-        return {str(i): layer for i, layer in enumerate(self.layers)}
+        super().__init__(layers)
 
     def forward(self, x, mask=None):
         """The layers' outputs in turn; those that take a `mask`, such as BatchNorm, are given this one.
@@ -100,15 +87,6 @@ class Sequential(Module):
                 gradients.append(getattr(owner, gradient_name(key)))
         return gradients
 
-    def __getitem__(self, index):
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
-
-    def __len__(self):
-        return len(self.layers)
-
-    def __iter__(self):
-        return iter(self.layers)
-
     def __getstate__(self):
         state = super().__getstate__()
         state.pop("_plan", None)
@@ -131,6 +109,5 @@ class Sequential(Module):
             else:
                 yield layer, None
 
-
-def _identities(module):
-    return {id(module)}.union(*(_identities(child) for child in module.children().values()))
+    def _like(self, layers):
+        return Sequential(*layers)
