@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -577,10 +578,25 @@ def test_load_is_measured_beside_quiet(tmp_path, capsys, busy):
     assert "load" in capsys.readouterr().out
 
 
-def test_missing_peers_are_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command.peers, "NAMES", ["nosuchlibrary"])
-    assert bench("dropout_backward", "--sizes", "10", "--peers", "nosuchlibrary") == 0
-    assert "nosuchlibrary" in capsys.readouterr().out
+def test_missing_peers_are_named_before_anything_is_measured(capsys, monkeypatch):
+    monkeypatch.setattr(command.peers, "NAMES", ["nosuchlibrary", "sklearn"])
+    with pytest.raises(SystemExit):
+        bench("dropout_backward", "--sizes", "10", "--peers", "sklearn,nosuchlibrary")
+    wanted = 'nosuchlibrary is not installed: pip install "numfuse[peers]"'
+    assert wanted in capsys.readouterr().err
+    assert bench("dropout_backward", "--sizes", "10", "--peers", "all") == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"numfuse: without nosuchlibrary: {wanted}\n")
+    assert "scikit-learn took no part: has none of these operations" in captured.out
+
+
+@pytest.mark.parametrize(("spinning", "slept"), [(0, 1), (3, 4), (1000, 50)])
+def test_a_rest_ends_when_no_thread_computes(monkeypatch, spinning, slept):
+    sleeps = []
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(
+        sleep=sleeps.append, perf_counter=lambda: sum(sleeps), process_time=lambda: sum(sleeps[:spinning])))
+    measure._rest()
+    assert len(sleeps) in (slept, slept + 1)  # a sum of thousandths may come short of the end
 
 
 def test_markdown(capsys):
@@ -614,7 +630,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["adam"], "adam_step, adagrad_step"),
+    (["adam"], "adam_step, adagrad_step, lion_step"),
     (["--isa", "sse9"], f"was 'sse9'; this CPU can run {', '.join(native.isas())} ('all' for each of these)"),
     (["--dtypes", "float32,float16"], "'float16' is none of float32, float64"),
     (["--sizes", "64,-1"], "'-1' is not an integer from 1"),

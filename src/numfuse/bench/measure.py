@@ -17,6 +17,8 @@ from .rivals import Refused, Unsupported
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
 TURN = 200e-6  # seconds a turn lasts at least: long against reading the clock
+REST = 1e-3  # seconds in which all threads of the process together compute for less than a tenth of it
+RESTLESS = 50e-3  # seconds after which no rest is waited for any more
 PATIENCE = 0.8  # share of the budget in which turns wait for a quiet moment
 LONG = 1e-3  # seconds of a call from which on a cache remembers little of the one before
 
@@ -63,7 +65,8 @@ def take_turns(calls, budget, seed=0, probe=None, alone=()):
     probe : tells quiet moments; without one, all are. They are waited for during most of the budget.
     alone : the names of the functions for which numfuse has one thread only
 
-    The order changes from round to round. A turn of short calls begins with one that is not timed, so that
+    Before each turn on several threads all rest, until the threads of the rival before sleep: those of some
+    libraries spin for milliseconds, on the CPU that others then want. The order changes from round to round. A turn of short calls begins with one that is not timed, so that
     the timed ones find in cache what fits there, and not what the rival before left behind.
 
     Returns ({name: list of the seconds per call, one a round}, {name: list of whether it was quiet}).
@@ -77,7 +80,7 @@ def take_turns(calls, budget, seed=0, probe=None, alone=()):
         repeats = {}
         for name, (isa, call) in calls.items():
             native.set_num_threads(1 if name in alone else threads)
-            seconds_each, _ = _turn(isa, call, 1, True, None, 0.0)
+            seconds_each, _ = _turn(isa, call, 1, True, None, 0.0, threads > 1)
             repeats[name] = math.ceil(TURN / (seconds_each + 1e-9))
         start = time.perf_counter()
         for done in range(MAX_ROUNDS):
@@ -87,7 +90,7 @@ def take_turns(calls, budget, seed=0, probe=None, alone=()):
             for name in order:
                 native.set_num_threads(1 if name in alone else threads)
                 warm = not seconds[name] or seconds[name][-1] < LONG
-                one, calm = _turn(*calls[name], repeats[name], warm, probe, start + PATIENCE * budget)
+                one, calm = _turn(*calls[name], repeats[name], warm, probe, start + PATIENCE * budget, threads > 1)
                 seconds[name].append(one)
                 quiet[name].append(calm)
     finally:
@@ -98,9 +101,11 @@ def take_turns(calls, budget, seed=0, probe=None, alone=()):
     return seconds, quiet
 
 
-def _turn(isa, call, repeats, warm, probe, patience):
+def _turn(isa, call, repeats, warm, probe, patience, rest):
     """(seconds per call, whether it was quiet before and after): of a quiet turn if there is one in time."""
     native.use_isa(isa)
+    if rest:
+        _rest()
     if warm:
         call()
     while True:
@@ -109,6 +114,16 @@ def _turn(isa, call, repeats, warm, probe, patience):
         quiet = quiet and (probe is None or probe.quiet())
         if quiet or time.perf_counter() > patience:
             return seconds, quiet
+
+
+def _rest():
+    """Wait until no thread of this process computes."""
+    end = time.perf_counter() + RESTLESS
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(REST)
+        if time.process_time() - before < REST / 10:
+            return
 
 
 def _time(call, repeats):

@@ -16,8 +16,8 @@ from .texts import fixed, label, machine_line, ordered, ratio_text, shape_text, 
 
 # Colours that are told apart with any kind of colour vision; each line has a marker of its own as well.
 COLORS = dict(zip(["native", *RIVALS], [
-    "#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#882255", "#009E73", "#CC79A7", "#999933"]))
-MARKERS = dict(zip(["native", *RIVALS], "os^DvP<>X"))
+    "#000000", "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#882255", "#009E73", "#CC79A7", "#999933", "#661100"]))
+MARKERS = dict(zip(["native", *RIVALS], "os^DvP<>Xd"))
 LINES = ["-", "--", ":", "-."]  # one a thread count
 LIMIT = "#888888"
 MARK = {"color": "#444444", "linestyle": "--", "linewidth": 1.5,

@@ -96,7 +96,7 @@ def _load(wanted, threads):
             peer.configure(threads)
             versions |= peer.versions()
         except ModuleNotFoundError as error:
-            left_out[name] = f'{error.name} is not installed: pip install "numfuse[peers]"'
+            left_out[name] = f"{error.name} is not installed: {peers.INSTALL}"
         except Exception as error:
             left_out[name] = f"cannot be imported: {error}"
     return versions, left_out

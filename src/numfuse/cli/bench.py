@@ -34,6 +34,7 @@ QUICK_SIZES = 1 << 14, 1 << 20
 SMALL_SIZES = 16, 1000
 MANY_TENSORS = 10, 50, 200
 QUICK_STEPS = "tiny", "mlp"
+ALL = "all"
 
 
 def add_arguments(parser):
@@ -49,8 +50,8 @@ def add_arguments(parser):
     add("--threads", type=_list_of(_positive), metavar="N,...", help="for all rivals alike (1)")
     add("--isa", type=_isa, metavar="NAME",
         help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
-    add("--peers", type=_list_of(_one_of(peers.NAMES)), default=[], metavar="NAME,...",
-        help=f"other libraries to take part: {', '.join(peers.NAMES)}")
+    add("--peers", type=_peers, default=[], metavar="NAME,...",
+        help=f"other libraries to take part: {', '.join(peers.NAMES)}, or all that are installed")
     add("--busy", type=_list_of(_cpus), metavar="N,...",
         help="measure once more while other processes keep N CPUs busy")
     add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute without peers")
@@ -80,6 +81,11 @@ def run(args):
         print(f"numfuse: error: {problem}", file=sys.stderr)
         return 2
     args.threads, args.dtypes = args.threads or [1], args.dtypes or ["float32"]
+    if args.peers == ALL:
+        for name in peers.NAMES:
+            if library := peers.missing(name):
+                print(f"numfuse: without {name}: {library} is not installed: {peers.INSTALL}", file=sys.stderr)
+        args.peers = [name for name in peers.NAMES if not peers.missing(name)]
     if args.compare:
         from ..bench import compare
 
@@ -225,6 +231,16 @@ def _isa(text):
     finally:
         native.use_isa(before)
     return text
+
+
+def _peers(text):
+    if text == ALL:
+        return ALL
+    names = _list_of(_one_of([*peers.NAMES]))(text)
+    for name in names:
+        if library := peers.missing(name):
+            raise argparse.ArgumentTypeError(f"{library} is not installed: {peers.INSTALL}")
+    return names
 
 
 def _positive(text):

@@ -8,10 +8,18 @@ installed.
 """
 
 import importlib
+import importlib.util
 
 from .. import operations
 
 NAMES = ["torch", "jax", "sklearn", "numba"]
+NEEDS = {"jax": ["jax", "optax"]}  # what a peer imports beside the library of its name
+INSTALL = 'pip install "numfuse[peers]"'
+
+
+def missing(name):
+    """The first library that a peer needs and that is not installed, or None."""
+    return next((library for library in NEEDS.get(name, [name]) if not importlib.util.find_spec(library)), None)
 
 
 def load(name):
