@@ -1,16 +1,24 @@
 import math
-import numbers
 import operator
 
 
 def real(name, value):
-    """`value` as a float, which may be NaN, and is infinite if it is too large; TypeError if it is no number."""
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise TypeError(f"{name} must be a number, was {value!r}")
+    """Whatever is a number to float(), such as an array without dimensions, as a float; TypeError for anything else.
+
+    It may be NaN, and is infinite if it is too large.
+    """
+    if type(value) is float:
+        return value
     try:
+        # float() takes texts and truth values, too, which are mistakes, and arrays of one element.
+        is_truth = isinstance(value, bool) or getattr(value, "dtype", None) == bool
+        if is_truth or isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+            raise TypeError
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, was {value!r}") from None
 
 
 def finite(name, value):

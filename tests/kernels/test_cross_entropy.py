@@ -4,6 +4,7 @@ import threading
 import numpy as np
 import pytest
 
+from helpers.arrays import misaligned
 from helpers.cases import CASES, arguments
 from helpers.losses import assert_terms_are_close
 from helpers.parity import ODD_SIZES, each, each_dtype
@@ -91,3 +92,25 @@ def test_targets_are_looked_at_before_anything_is_written():
 def test_wrong_label_smoothing_is_refused(smoothing):
     bad = arguments("cross_entropy", label_smoothing=smoothing)
     assert_refused("cross_entropy", bad, ValueError, f"^label_smoothing must be .* was {smoothing}")
+
+
+@pytest.mark.parametrize("change", [
+    *[lambda labels, kind=kind: labels.astype(kind) for kind in ("i1", "u1", "i2", "u2", "i4", "u4", ">i4", "u8", ">i8")],
+    lambda labels: np.repeat(labels, 2)[::2],
+    lambda labels: labels[::-1].copy()[::-1],
+    misaligned,
+], ids=["i1", "u1", "i2", "u2", "i4", "u4", ">i4", "u8", ">i8", "every second", "reversed", "misaligned"])
+def test_labels_may_be_integers_of_any_type_and_layout(kernels, change):
+    given = arguments("cross_entropy")
+    value, grad = kernels.cross_entropy(**given | {"out": None})
+    other, same = kernels.cross_entropy(**given | {"out": None, "target": change(given["target"])})
+    assert other == value and np.array_equal(same, grad)
+
+
+@pytest.mark.parametrize("label", [np.uint64(2**64 - 1), np.uint64(2**63), np.int8(-1), np.uint8(200)], ids=str)
+def test_labels_out_of_range_are_named_as_they_are(kernels, label):
+    given = arguments("cross_entropy")
+    target = given["target"].astype(label.dtype)
+    target[2] = label
+    with pytest.raises(ValueError, match=rf"target\[2\] is {label}$"):
+        kernels.cross_entropy(**given | {"out": None, "target": target})

@@ -21,7 +21,10 @@ each_weight = pytest.mark.parametrize("kernel, name", [
 @each_kernel
 def test_kernels_refuse_wrong_types(kernel, name, change):
     good = arguments(kernel)
-    assert_refused(kernel, good | {name: change(good[name])}, TypeError, f"^{name} must be")
+    bad = change(good[name])
+    if kernel == "cross_entropy" and name == "target" and isinstance(bad, np.ndarray) and bad.dtype.kind == "i":
+        pytest.skip("labels are integers of any type")
+    assert_refused(kernel, good | {name: bad}, TypeError, f"^{name} must be")
 
 
 @pytest.mark.parametrize("name", ["prediction", "target", "out"])
@@ -32,6 +35,8 @@ def test_kernels_refuse_wrong_shapes_strides_and_addresses(kernel, name):
     wide = np.repeat(array, 2, axis=-1)
     for bad, words in [(misaligned(array), "aligned"), (array[1:], "shape"), (array[..., None], "shape"),
                        (wide[..., ::2], "contiguous|strides")]:
+        if name == "target" and kernel == "cross_entropy" and bad.shape == array.shape:
+            continue  # labels are copied
         if name == "prediction" and kernel == "cross_entropy" and bad.shape == (5, 4):
             assert_refused(kernel, good | {name: bad}, ValueError, r"^target must have shape \(5,\)")
         else:

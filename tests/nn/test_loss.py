@@ -67,7 +67,7 @@ def test_value_without_gradient(loss):
         x, target = example(loss)
         value = one(x, target)
         assert other(x, target, gradient=False) == value
-        with pytest.raises(RuntimeError, match=r"backward needs a forward before it, but the last one had gradient=False"):
+        with pytest.raises(RuntimeError, match="backward needs a forward before it, but the last one had gradient=False"):
             other.backward()
         assert other(x, target) == value and np.array_equal(other.backward(), one.backward())
 

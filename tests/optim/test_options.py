@@ -1,10 +1,14 @@
 """The options of optimizers."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from helpers.optimizer_checks import assert_option_changes_the_step, assert_option_is_refused, bits
 from helpers.optimizers import CLASSES, FULL, every_backend, every_class
+from numfuse.optim import SGD
 
 
 def options_of(cls):
@@ -21,7 +25,8 @@ WRONG = [
         for value, error in [
             (-1.0, ValueError), (-1e-300, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
             (-np.inf, ValueError), (10**400, ValueError), (np.float32(-1), ValueError), ("0.1", TypeError),
-            (None, TypeError), (True, TypeError), (np.array(0.1), TypeError), (np.ones(2), TypeError),
+            (None, TypeError), (True, TypeError), (np.ones(1), TypeError), (np.ones(2), TypeError),
+            (np.True_, TypeError), (np.array(False), TypeError), (1j, TypeError), (b"1", TypeError),
         ]
     ],
     *[(cls, {"maximize": 0.0}, TypeError, "^maximize must be True or False, was 0.0") for cls in CLASSES],
@@ -116,3 +121,14 @@ def test_every_option_changes_the_step(cls, options, option):
 def test_a_misspelt_option_is_named_with_the_class_and_its_options(cls):
     with pytest.raises(TypeError, match=rf"^{cls.__name__} has no option 'weigth_decay'; besides lr, .*weight_decay"):
         cls([np.ones(3)], weigth_decay=0.1)
+
+
+@pytest.mark.parametrize("value", [np.array(0.25), np.float32(0.25), np.float16(0.25), Fraction(1, 4), Decimal("0.25"),
+                                   np.longdouble(0.25)], ids=lambda value: type(value).__name__)
+def test_whatever_is_a_number_to_float_will_do(value):
+    params = [np.ones(2), np.ones(2)]
+    for param, lr in zip(params, (value, 0.25)):
+        optimizer = SGD([param], lr=lr)
+        optimizer.step([np.array([1.0, 2.0])])
+        assert type(optimizer.param_groups[0]["lr"]) is float
+    assert params[0].tobytes() == params[1].tobytes()

@@ -1,17 +1,21 @@
 cdef cnp.ndarray checked_labels(object target, ptrdiff_t rows, ptrdiff_t classes):
-    """A copy of the labels, all in range: the caller's own might change before the kernel reads them."""
+    """A copy of the labels as int64, all in range: the caller's own might change before the kernel reads them."""
     cdef cnp.ndarray copy
     cdef const int64_t *labels
     cdef ptrdiff_t i
-    check(target, cnp.NPY_INT64, False, "target")
+    if not cnp.PyArray_Check(target):
+        raise TypeError(f"target must be a NumPy array, was {type(target).__name__}")
+    if not cnp.PyArray_ISINTEGER(<cnp.ndarray>target):
+        raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
     if cnp.PyArray_NDIM(<cnp.ndarray>target) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>target)[0] != rows:
         raise ValueError(f"target must have shape ({rows},), one label a row of prediction, had {target.shape}")
-    check_c_contiguous(target, "target")
-    copy = cnp.PyArray_NewCopy(target, cnp.NPY_CORDER)
+    copy = cnp.PyArray_Cast(target, cnp.NPY_INT64)  # a label beyond its range becomes negative
+    if copy is target:
+        copy = cnp.PyArray_NewCopy(target, cnp.NPY_CORDER)
     labels = <const int64_t *>cnp.PyArray_DATA(copy)
     for i in range(rows):
         if not 0 <= labels[i] < classes:
-            raise ValueError(f"target must be labels from 0 to {classes - 1}; target[{i}] is {labels[i]}")
+            raise ValueError(f"target must be labels from 0 to {classes - 1}; target[{i}] is {target[i]}")
     return copy
 
 

@@ -86,7 +86,10 @@ cdef int check_divisor(loss_args *a, object weight, object sample_weight) except
 
 cdef cnp.ndarray check_pair(object prediction, object target, object weight, object sample_weight, bint mean,
                             bint gradient, object out, loss_args *a):
-    """Refuse what does not suit an element-wise loss, and set its arguments; returns the array for the gradient, if any."""
+    """Refuse what does not suit an element-wise loss, and set its arguments; returns the array for the gradient.
+
+    It is None without a gradient.
+    """
     cdef cnp.ndarray grad, x
     cdef ptrdiff_t size, rows
     check(prediction, cnp.NPY_NOTYPE, False, "prediction")

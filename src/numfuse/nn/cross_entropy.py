@@ -4,9 +4,6 @@ from ..checks import number
 from .checks import c_dense, check_array, check_shape
 from .loss import Loss, of_type, own_weights, weights_of_rows
 
-INT64 = np.dtype(np.int64)
-INT64_MAX = np.iinfo(np.int64).max
-
 
 class CrossEntropyLoss(Loss):
     """The cross-entropy of softmax(prediction) with integer labels.
@@ -65,9 +62,5 @@ class CrossEntropyLoss(Loss):
         if target.dtype.kind not in "iu":
             raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
         check_shape("target", target, (len(prediction),))
-        if target.dtype == np.uint64:
-            target = np.minimum(target, np.uint64(INT64_MAX))  # the largest would become negative
-        if target.dtype is not INT64:
-            target = target.astype(INT64)
         weight = of_type(self.weight, prediction.dtype)
-        return c_dense(prediction), c_dense(target), weight, weights_of_rows(sample_weight, prediction)
+        return c_dense(prediction), target, weight, weights_of_rows(sample_weight, prediction)

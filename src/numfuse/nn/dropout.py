@@ -2,7 +2,7 @@ import numpy as np
 
 from .. import native
 from ..checks import number
-from .checks import c_dense, channel_axis, check_array, check_gradient
+from .checks import c_dense, channel_axis, check_array, check_gradient, dense
 from .masked import Masked
 
 
@@ -62,7 +62,7 @@ class Dropout(DropoutBase, leaf=True):
     rng : numpy.random.Generator, seed or None, which draws the seed of the masks. Give all layers of
         a net one Generator: two layers with equal seeds drop the same elements.
 
-    x : float32 or float64 array of any shape, in training without gaps in memory.
+    x : float32 or float64 array of any shape; in training one with gaps in memory is copied.
 
     The mask of training call number `offset` is a function of (seed, offset, element index), given at
     `numfuse.reference.dropout_forward`. `seed` and `offset` are saved with the net, so that training
@@ -86,7 +86,7 @@ class Dropout(DropoutBase, leaf=True):
 
     def draw(self, x, p, seed, offset):
         """y and the mask."""
-        return self.kernels.dropout_forward(x, p=p, seed=seed, offset=offset, inverted=self.inverted)
+        return self.kernels.dropout_forward(dense(x), p=p, seed=seed, offset=offset, inverted=self.inverted)
 
 
 class ChannelDropout(DropoutBase):

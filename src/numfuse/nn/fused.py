@@ -17,8 +17,8 @@ class Block:
     A subclass names the types that may follow each other in `kinds`, any of which may be missing, and
     defines `fused_forward(x, mask, kernels, training)`, for layers that agree in these, and `fused_backward(saved,
     grad_y, accumulate, input_grad)`. What backward needs is kept here, and each layer keeps this block's mark until it
-    is called alone: then the layers' own `backward` decide, and raise where they lack something. Layers that disagree are
-    run one by one.
+    is called alone: then the layers' own `backward` decide, and raise where they lack something. Layers that disagree
+    are run one by one.
     """
 
     kinds = ()

@@ -22,7 +22,7 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
     2016, section 7), each class weighted.
 
     prediction : (N, C) float32 or float64, C-contiguous, logits
-    target : (N,) int64, from 0 to C - 1
+    target : (N,) integers of any type, from 0 to C - 1
     weight : (C,) of prediction's dtype, finite and >= 0, or None: 1 for every class
     sample_weight : (N,) of prediction's dtype, finite and >= 0, or None: 1 for every row
     mean : whether to divide by the sum over the rows of w v[t], which must be above 0

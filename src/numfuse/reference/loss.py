@@ -1,4 +1,4 @@
-"""Parts of the losses. A loss is computed with its gradient, unless that is not wanted: both need the same exponentials.
+"""Parts of the losses. A loss is computed with its gradient, unless that is not wanted: both need the same terms.
 
 Each function returns (value, grad): a Python float, whose terms are added up in float64, and an array of prediction's
 shape and dtype, or None. With `mean` both are divided by what all rows or elements weigh together, which is their

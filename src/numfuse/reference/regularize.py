@@ -9,8 +9,8 @@ def regularize_before(g, p, *, lr, weight_decay=0.0, decoupled=False, l1=0.0, pr
                       max_grad_value=math.inf, ema_decay=0.0, maximize=False, grad_scale=1.0):
     """What a step's own formula takes as the gradient of p, once p has decayed in place if `decoupled`.
 
-    Every step has these keywords, all of them off unless given, and its learning rate `lr`. For a parameter p with gradient g, and
-    the average e of p if `ema_params` are given::
+    Every step has these keywords, all of them off unless given, and its learning rate `lr`. For a parameter p with
+    gradient g, and the average e of p if `ema_params` are given::
 
         g = grad_scale * g                                -grad_scale if maximize
         g = min(max(g, -max_grad_value), max_grad_value)  a NaN stays one
