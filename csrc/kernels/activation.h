@@ -86,7 +86,7 @@ INLINE void TYPED(activate)(const real *x, const real *bias, real *y, ptrdiff_t 
     }
 }
 
-/* grad_x = grad_y f'(x + bias). */
+/* grad_x = grad_y f'(x + bias); with sigmoid and tanh, which are computed from y, there is no bias. */
 INLINE void TYPED(differentiate)(const real *x, const real *bias, const real *grad_y, real *grad_x, ptrdiff_t n,
                                  real alpha, int function)
 {
@@ -126,9 +126,9 @@ static void TYPED(differentiate_any)(const real *x, const real *bias, const real
 {
     switch (function) {
     case SIGMOID:
-        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, SIGMOID);
+        return TYPED(differentiate)(x, NULL, grad_y, grad_x, n, alpha, SIGMOID);
     case TANH:
-        return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, TANH);
+        return TYPED(differentiate)(x, NULL, grad_y, grad_x, n, alpha, TANH);
     case LEAKY_RELU:
         return TYPED(differentiate)(x, bias, grad_y, grad_x, n, alpha, LEAKY_RELU);
     case ELU:
@@ -194,17 +194,20 @@ INLINE void TYPED(differentiate_rows)(const activation_args *a, ptrdiff_t i, dou
 }
 
 /* The same if the function takes less time than a pass over memory; returns whether it does. */
-INLINE bool TYPED(differentiate_rows_any)(const activation_args *a, ptrdiff_t i, double *sums, bool shifted)
+INLINE bool TYPED(differentiate_rows_any)(const activation_args *a, ptrdiff_t i, double *sums)
 {
     switch (a->function) {
     case SIGMOID:
-        TYPED(differentiate_rows)(a, i, sums, SIGMOID, shifted);
+        TYPED(differentiate_rows)(a, i, sums, SIGMOID, false);
         return true;
     case TANH:
-        TYPED(differentiate_rows)(a, i, sums, TANH, shifted);
+        TYPED(differentiate_rows)(a, i, sums, TANH, false);
         return true;
     case LEAKY_RELU:
-        TYPED(differentiate_rows)(a, i, sums, LEAKY_RELU, shifted);
+        if (a->bias)
+            TYPED(differentiate_rows)(a, i, sums, LEAKY_RELU, true);
+        else
+            TYPED(differentiate_rows)(a, i, sums, LEAKY_RELU, false);
         return true;
     default:
         return false;
@@ -220,8 +223,7 @@ static void TYPED(activation_row_sums)(const activation_args *a, ptrdiff_t begin
     for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
         ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
         double *sums = a->partial + i / block * period;
-        if (n == BIAS_ROWS_AT_ONCE * period && (a->bias ? TYPED(differentiate_rows_any)(a, i, sums, true)
-                                                        : TYPED(differentiate_rows_any)(a, i, sums, false)))
+        if (n == BIAS_ROWS_AT_ONCE * period && TYPED(differentiate_rows_any)(a, i, sums))
             continue;
         TYPED(activation_backward)(a, i, i + n);
         TYPED(add_periods)(sums, (const real *)a->grad_x + i, period, n);

@@ -10,7 +10,7 @@ INLINE real TYPED(flush)(real x)
     return (sizeof(BITS) == 4 ? exponent == 0 : TYPED(from_bits)(exponent) == 0) ? 0 : x;
 }
 
-/* The same of a running square, whose sign need not be left out. */
+/* The same of a running square, which is never below 0; it would become 0 there. */
 INLINE real TYPED(flush_positive)(real x)
 {
     return x < REAL_TINY ? 0 : x;

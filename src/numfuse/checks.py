@@ -10,9 +10,9 @@ def real(name, value):
     if type(value) is float:
         return value
     try:
-        # float() takes texts and truth values, too, which are mistakes, and arrays of one element.
-        is_truth = isinstance(value, bool) or getattr(value, "dtype", None) == bool
-        if is_truth or isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+        # float() takes texts and truth values, too, which are mistakes, parts of complex numbers, and arrays of one.
+        kind = value.dtype.kind if hasattr(value, "dtype") else "f"
+        if isinstance(value, (bool, str, bytes, bytearray)) or kind not in "iuf" or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
     except OverflowError:

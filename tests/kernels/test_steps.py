@@ -335,7 +335,7 @@ def test_gradient_of_any_layout_is_read(step, layout):
 
 
 @every_step
-def test_arrays_are_checked_for_one_run_of_one_step(step):
+def test_arrays_that_were_checked_are_run_as_any(step):
     arguments = step.arguments()
     lists = [name for name, value in arguments.items() if isinstance(value, (list, type(None)))]
     options = {name: value for name, value in arguments.items() if name not in [*lists, "steps"]}
@@ -344,17 +344,33 @@ def test_arrays_are_checked_for_one_run_of_one_step(step):
     kernel = getattr(native, step.kernel)
     call = params, len(params), None, None, given, params[0].dtype, False
     (tensors,) = native.check_steps([call], grads)
-    assert list(tensors) == params and len(tensors) == len(params) and list(tensors.grads) == grads
-    with pytest.raises(ValueError, match="checked for another step"):
-        kernel(tensors, tensors.grads, *state, arguments["steps"].copy(), **options)
-    with pytest.raises(ValueError, match="checked for another step"):
-        kernel(tensors, grads, *given, **options)
-    kernel(tensors, tensors.grads, *given, **options)
+    assert list(tensors) == params and len(tensors) == len(params) and tensors[1] is params[1]
+    assert list(tensors.grads) == grads
     expected = step.arguments()
-    kernel(**expected)
-    assert [p.tobytes() for p in params] == [p.tobytes() for p in expected["params"]]
-    with pytest.raises(ValueError, match="checked for another step"):
+    for run in range(3):  # checked before, run again, and with other lists
+        if run < 2:
+            kernel(tensors, tensors.grads, *given, **options)
+        else:
+            kernel(tensors, grads, *state, arguments["steps"], **options)
+        kernel(**expected)
+        assert [p.tobytes() for p in params] == [p.tobytes() for p in expected["params"]]
+    params[0].flags.writeable = False
+    with pytest.raises(ValueError, match=r"^params\[0\] is updated in place"):
         kernel(tensors, tensors.grads, *given, **options)
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda call: (*call[:4], (), *call[5:]), "a step must have"),
+    (lambda call: (*call[:4], call[4] * 9, *call[5:]), "a step must have"),
+    (lambda call: (*call[:5], np.dtype("i4"), False), "a step must have"),
+    (lambda call: (call[0], 7, *call[2:]), "params must keep its length 7"),
+    (lambda call: (*call[:2], [0, 5], [0, 1], *call[4:]), "list index out of range"),
+])
+def test_calls_that_are_none_are_refused(change, words):
+    params, grads = [np.ones(2), np.ones(3)], [np.ones(2), np.ones(3)]
+    call = params, 2, None, None, (None, None, np.zeros(2, np.int64)), params[0].dtype, False
+    with pytest.raises((ValueError, IndexError), match=words):
+        native.check_steps([change(call)], grads)
 
 
 @each("step, argument", WRITTEN)

@@ -118,3 +118,36 @@ def test_modules_in_plain_lists_and_dicts_are_named(value, words):
                 lambda net: nn.Sequential(net).named_parameters()):
         with pytest.raises(TypeError, match=words):
             use(Plain())
+
+
+def test_modules_that_have_a_place_may_stand_in_lists_too():
+    class Net(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1)
+            self.order, self.numbers = [self.b, self.a], [1, 2, {"x": 3}]
+
+    assert list(Net().named_parameters()) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda net: setattr(net, "stages", [[nn.ReLU()]]), "Sequential.stages is a list of Modules"),
+    (lambda net: setattr(net, "norm", nn.BatchNorm1d(2)), r"Sequential.norm is a Module, whose parameters are not found there: let children\(\) return them"),
+])
+def test_modules_that_children_do_not_reach_are_named(make, words):
+    net = nn.Sequential(nn.Linear(2, 2))
+    make(net)
+    with pytest.raises(TypeError, match=words):
+        net.parameters()
+
+
+def test_a_sequential_with_other_children_finds_their_gradients():
+    class Headed(nn.Sequential):
+        def __init__(self, *layers):
+            super().__init__(*layers)
+            self.head = nn.Linear(2, 3, rng=1)
+
+        def children(self):
+            return {**super().children(), "head": self.head}
+
+    net = Headed(nn.Linear(2, 2, rng=0))
+    assert [gradient.shape for gradient in net.gradients()] == [param.shape for param in net.parameters()]

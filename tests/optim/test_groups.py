@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from helpers.optimizers import every_backend
 from numfuse import nn, optim
-from numfuse.optim import decay_groups, groups_by_name
+from numfuse.optim import SGD, Adam, decay_groups, groups_by_name
 
 
 def net():
@@ -87,3 +88,36 @@ def test_what_is_no_dict_of_names_is_refused_without_printing_arrays():
         optim.decay_groups([np.ones(3)], weight_decay=0.1)
     with pytest.raises(ValueError, match="weight_decay must be >= 0, was -0.1"):
         optim.decay_groups({"weight": np.ones((2, 2))}, weight_decay=-0.1)
+
+
+@every_backend
+@pytest.mark.parametrize("change, words", [
+    (lambda groups: groups.__setitem__(0, None), r"param_groups\[0\] must be a dict, was NoneType"),
+    (lambda groups: groups[1].update(params=None), r"param_groups\[1\]\['params'\] must be a list of arrays, was NoneType"),
+    (lambda groups: groups[1].update(params={"a": np.ones(3)}), r"param_groups\[1\]\['params'\] must be a list"),
+], ids=["group", "None", "dict"])
+def test_groups_that_are_none_are_named(backend, change, words):
+    params = [np.ones(3), np.ones(3)]
+    optimizer = SGD([{"params": [param]} for param in params]).set_backend(backend)
+    change(optimizer.param_groups)
+    with pytest.raises(TypeError, match=words):
+        optimizer.step([np.ones(3), np.ones(3)])
+    assert all((param == 1).all() for param in params)
+
+
+@every_backend
+def test_a_parameter_without_gradient_is_not_blamed_for_another(backend):
+    frozen, params = np.ones(3), {"a": np.ones(3)}
+    optimizer = SGD({"frozen": frozen, **params}).set_backend(backend)
+    frozen.flags.writeable = False
+    optimizer.step({"a": np.ones(3)})
+    with pytest.raises(ValueError, match=r"^grads\['a'\] must have shape"):
+        optimizer.step({"a": np.ones(4)})
+
+
+def test_a_group_of_two_dtypes_is_prepared_once(monkeypatch):
+    optimizer = Adam([np.ones(3, np.float32), np.ones(3)])
+    prepared = []
+    monkeypatch.setattr(Adam, "_prepare", lambda self, *given: prepared.append(given))
+    optimizer.step([np.ones(3, np.float32), np.ones(3)])
+    assert not prepared

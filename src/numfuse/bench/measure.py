@@ -66,8 +66,9 @@ def take_turns(calls, budget, seed=0, probe=None, alone=()):
     alone : the names of the functions for which numfuse has one thread only
 
     Before each turn on several threads all rest, until the threads of the rival before sleep: those of some
-    libraries spin for milliseconds, on the CPU that others then want. The order changes from round to round. A turn of short calls begins with one that is not timed, so that
-    the timed ones find in cache what fits there, and not what the rival before left behind.
+    libraries spin for milliseconds, on the CPU that others then want. The order changes from round to round. A turn of
+    short calls begins with one that is not timed, so that the timed ones find in cache what fits there, and not what
+    the rival before left behind.
 
     Returns ({name: list of the seconds per call, one a round}, {name: list of whether it was quiet}).
     """

@@ -36,6 +36,9 @@ cdef class Tensors:
     def __iter__(self):
         return iter(self.params)
 
+    def __getitem__(self, i):
+        return self.params[i]
+
     cdef int fill(self, tuple names, tuple params, list grads, tuple given, int kind) except -1:
         """Check the arrays one by one, but not where they lie: of one dtype, of `kind` if that is not NPY_NOTYPE.
 
@@ -139,6 +142,15 @@ cdef class Tensors:
         """Run a step of any backend on these arrays, with its options."""
         PyObject_Call(step, (self, self.grads, *self.given), options)
 
+    cdef bint are_for(self, object grads, tuple given):
+        """Whether these very lists have been checked, and nothing has been run since."""
+        if not self.is_good or grads is not self.grads or len(given) != len(self.given):
+            return False
+        for k in range(len(given)):
+            if given[k] is not self.given[k]:
+                return False
+        return True
+
     cdef int run(self, kernel step, const void *args) except -1:
         cdef int64_t *taken = <int64_t *>cnp.PyArray_DATA(self.steps)
         cdef Py_ssize_t i
@@ -157,8 +169,8 @@ def check_steps(calls, grads):
         `grads`, or both None for all in their order; `given` is what the step takes after params and grads, lists of
         state and the counts; `dtype` is that of its arrays; `in_c_order` says whether they must be C-contiguous.
 
-    Returns a list of `Tensors`. A step takes each as its `params`, beside its `grads` and `given`, as `call` does, and
-    runs without another check, once.
+    Returns a list of `Tensors`. Pass each to a step as `params`, with its own `grads` and `given`, as `call` does: the step
+    then does not check them again. It does so if it is run twice, or gets other lists.
     """
     cdef list steps = []
     cdef Tensors t
@@ -168,11 +180,14 @@ def check_steps(calls, grads):
     for params, size, members, order, given, dtype, in_c_order in calls:
         if len(params) != size:
             raise ValueError(f"params must keep its length {size}, was {len(params)}")
+        if not 1 <= len(given) < LISTS or dtype.num not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE):
+            raise ValueError(f"a step must have up to {LISTS - 2} lists of state, the counts, and float32 or float64 arrays")
         t = Tensors.__new__(Tensors)
         t.fill(names, tuple(picked(params, members)), picked(grads, order), given, (<cnp.dtype?>dtype).type_num)
         if in_c_order:
             for i in range(len(t.params)):
-                check_c_contiguous(t.params[i], place("params", i))
+                if t.grads[i] is not None:
+                    check_c_contiguous(t.params[i], place("params", i))
         count += t.span_count
         steps.append(t)
     if len(steps) == 1:
@@ -205,11 +220,11 @@ cdef list picked(object items, list positions):
     return chosen
 
 
-def is_unchanged(dict options, list values):
-    """Whether the values of a dict are still these very objects, in this order."""
-    cdef list now = PyDict_Values(options)
-    cdef Py_ssize_t i, n = len(now)
-    if len(values) != n:
+def is_unchanged(options, list values not None):
+    """Whether `options` is a dict the values of which are still these very objects, in this order."""
+    cdef list now = PyDict_Values(options) if type(options) is dict else None
+    cdef Py_ssize_t i, n = len(values)
+    if now is None or len(now) != n:
         return False
     for i in range(n):
         if now[i] is not values[i]:
@@ -221,14 +236,10 @@ cdef Tensors tensors_of(tuple names, object params, object grads, tuple given, i
     """The arrays of a step, checked here or by `check_steps`. All but the first `required` lists may be None."""
     cdef Tensors t
     cdef Py_ssize_t k
-    if type(params) is Tensors:
+    if type(params) is Tensors and (<Tensors>params).are_for(grads, given):
         t = params
-        if not t.is_good or grads is not t.grads or len(given) != len(t.given):
-            raise ValueError("params were checked for another step")
-        for k in range(len(given)):
-            if given[k] is not (<tuple>t.given)[k]:
-                raise ValueError("params were checked for another step")
     else:
+        params = (<Tensors>params).params if type(params) is Tensors else params
         t = Tensors.__new__(Tensors)
         t.fill(names, as_tuple(params, "params"), list(as_tuple(grads, "grads")), given, cnp.NPY_NOTYPE)
         check_spans(t.spans, t.span_count, names)
@@ -255,9 +266,10 @@ cdef cnp.ndarray laid_out_as(object grad, cnp.ndarray param, Py_ssize_t i):
         explain(grad, cnp.PyArray_TYPE(param), False, place("grads", i))
     array = grad
     if not cnp.PyArray_CheckExact(grad):
-        if hasattr(grad, "mask"):
+        # Nothing of a subclass is called, which might do anything to the arrays that have been checked.
+        if "MaskedArray" in [base.__name__ for base in type(grad).__mro__]:
             raise TypeError(f"{place('grads', i)} must not be a masked array; use .filled(0)")
-        array = grad.view(cnp.ndarray)  # a matrix multiplies otherwise
+        array = cnp.PyArray_FROM_OF(grad, cnp.NPY_ARRAY_ENSUREARRAY)  # a matrix multiplies otherwise
     if not same_shape(array, param):
         check_alike(array, param, "grads", "params", i)
     if (same_strides(array, param) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_ALIGNED)

@@ -23,8 +23,8 @@ class Loss(BackendMixin):
             raise ValueError(f'reduction must be "mean" or "sum", was {reduction!r}')
         self.reduction = reduction
 
-    def __call__(self, prediction, target, sample_weight=None, gradient=True):
-        return self.forward(prediction, target, sample_weight, gradient)
+    def __call__(self, prediction, target, sample_weight=None, **options):
+        return self.forward(prediction, target, sample_weight, **options)
 
     def __repr__(self):
         shown = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "kernels"}

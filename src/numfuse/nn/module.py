@@ -15,8 +15,9 @@ class Module(BackendMixin):
     A layer defines `forward(x)`, or `forward(x, mask=None)` if it is to know which rows are padding, and
     `backward(grad_y, accumulate=False)`, and lists the attributes that hold its arrays:
     `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
-    `buffer_names` are other state to save, `kernel_names` the kernels that it calls as `self.kernels.name`. An attribute may be None. Attributes that are Modules
-    are its children, and their arrays are named "child.weight", as in PyTorch. A class, but none of its
+    `buffer_names` are other state to save, `kernel_names` the kernels that it calls as `self.kernels.name`. An attribute
+    may be None. Attributes that are Modules are its children, and their arrays are named "child.weight", as in PyTorch;
+    Modules in a list or dict stand in a `ModuleList` or `ModuleDict`. A class, but none of its
     subclasses, promises to have no children by `class Name(Module, leaf=True)`, so that nobody looks for them.
 
     What `forward` keeps for `backward`, by reference and in training mode only, is not pickled or
@@ -213,18 +214,26 @@ class Module(BackendMixin):
             yield from child._arrays(parameters, buffers, f"{prefix}{name}.")
 
     def _check_attributes(self):
-        """TypeError for Modules in a plain list or dict, in which nobody would find their arrays."""
-        if self._leaf or type(self).children is not Module.children:
-            return
-        for name, value in vars(self).items():
-            inside = value.values() if isinstance(value, dict) else value
-            if isinstance(value, (list, tuple, set, dict)) and any(isinstance(each, Module) for each in inside):
-                right = "ModuleDict" if isinstance(value, dict) else "ModuleList"
-                raise TypeError(f"{type(self).__name__}.{name} is a {type(value).__name__} of Modules, whose "
-                                f"parameters are not found there: make it a nn.{right}")
+        """TypeError for Modules in attributes where nobody would find their arrays, such as plain lists and dicts."""
+        found = set() if self._leaf else {id(module) for module in self.modules()}
+        for name, value in vars(self).items() if found else ():
+            if name[0] != "_" and any(id(module) not in found for module in _modules_in(value)):
+                remedy = {list: "make it a nn.ModuleList", tuple: "make it a nn.ModuleList",
+                          dict: "make it a nn.ModuleDict"}.get(type(value), "let children() return them")
+                kind = "Module" if isinstance(value, Module) else f"{type(value).__name__} of Modules"
+                raise TypeError(f"{type(self).__name__}.{name} is a {kind}, whose parameters are not found there: {remedy}")
 
     def _state(self):
         return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True, buffers=True)}
+
+
+def _modules_in(value):
+    """The Modules in a value and in plain lists, tuples, sets and dicts below it."""
+    if isinstance(value, Module):
+        yield value
+    elif isinstance(value, (list, tuple, set, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _modules_in(each)
 
 
 # The very same string at each call, which Python finds the attribute of in a fraction of the time.

@@ -43,6 +43,8 @@ def explain(keys, calls, grads):
                              "use add_param_group")
         for k, (member, i) in enumerate(zip(call.members, call.order)):
             name, param, grad = f"params[{keys[i]!r}]", params[member], grads[i]
+            if grad is None:  # nothing of it is looked at
+                continue
             check_param(name, param)
             if param.dtype != call.dtype:
                 raise TypeError(f"{name} must stay {call.dtype}, was {param.dtype}")
@@ -50,16 +52,16 @@ def explain(keys, calls, grads):
                 check_like(name, param, f"its {state_name}", arrays[k])
             if call.is_limited and not param.flags.c_contiguous:
                 raise ValueError(f"{name} must be C-contiguous for max_norm, with a unit's weights side by side, "
-                                 f"was of shape {param.shape}, strides {param.strides}")
+                                 f"was of shape {param.shape}, strides {param.strides}: give the optimizer such an "
+                                 "array from the beginning, since the state lies in memory as it does")
             written.append((name, param))
-            if grad is not None:
-                grad_name = f"grads[{keys[i]!r}]"
-                try:
-                    check_gradient(grad_name, grad, name, param)
-                except ValueError as error:
-                    if len(calls) == 1 or not isinstance(keys[i], str):
-                        raise
-                    raise ValueError(f"{error}; a list has the order of the groups: give gradients by name") from None
-                if isinstance(grad, np.ndarray) and grad.strides == param.strides:  # others are copied
-                    read.append((grad_name, grad))
+            grad_name = f"grads[{keys[i]!r}]"
+            try:
+                check_gradient(grad_name, grad, name, param)
+            except ValueError as error:
+                if len(calls) == 1 or not isinstance(keys[i], str):
+                    raise
+                raise ValueError(f"{error}; a list has the order of the groups: give gradients by name") from None
+            if isinstance(grad, np.ndarray) and grad.strides == param.strides:  # others are copied
+                read.append((grad_name, grad))
     check_overlap(written, read)

@@ -18,7 +18,9 @@ def check_betas(options):
     betas = options["betas"]
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise TypeError(f"betas must be a pair of numbers, was {betas!r}")
-    options["betas"] = tuple(number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(betas))
+    checked = tuple(number(f"betas[{i}]", beta, below=1) for i, beta in enumerate(betas))
+    if betas != checked:  # the very object stays, by which a change of options is told
+        options["betas"] = checked
 
 
 def check_flags(options, *names):

@@ -90,8 +90,8 @@ class Optimizer(BackendMixin, StateDictMixin):
 
         grads : list of gradients in the order of the parameters over all groups; or dict of
             name -> gradient if the parameters have names. Each is an array of the shape and dtype of its
-            parameter, or a NumPy scalar for one without dimensions; its strides are free, but those of another memory
-            order than its parameter's cost a copy. Where one is None, or its name is missing, the parameter, its
+            parameter, of any strides, or a NumPy scalar for one without dimensions; another memory order than the
+            parameter's costs a copy. Where one is None, or its name is missing, the parameter, its
             state and its step count stay as they are.
         grad_scale : what every gradient is multiplied by, first of all and within the update; `grad_norm` is
             that of the products. Gradients that n backward passes have added up, as layers do with
@@ -279,7 +279,10 @@ class Optimizer(BackendMixin, StateDictMixin):
 
     def _prepare(self, call, group):
         """Check the group's options, allocate the state arrays that they now need, and say what the kernel gets."""
-        check_keys(f"param_groups[{call.group}]", group, self._options(self._named))
+        name = f"param_groups[{call.group}]"
+        check_keys(name, group, self._options(self._named))
+        if not isinstance(group["params"], (list, tuple)):
+            raise TypeError(f"{name}['params'] must be a list of arrays, was {type(group['params']).__name__}")
         self._check_options(group)
         for name, needed in self._all_state_names(group).items():
             if needed and name not in call.state:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .loss import checked_weights, divisor_of, quotient, scaled, weighted
+from .loss import checked_weights, divisor_of, no_gradient, quotient, scaled, weighted
 from .rounding import scalar
 
 
@@ -52,7 +52,7 @@ def cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoo
         terms = weighted(target_coef, np.log(total) - shifted[rows, target])
         terms += weighted(smoothing_coef, v_sum * np.log(total) - logit_sum)
         if not gradient:
-            return quotient(terms, divisor), None
+            return quotient(terms, divisor), no_gradient(out)
         target_coef, smoothing_coef = scaled(target_coef, share), scaled(smoothing_coef, share)
         coef_sum = target_coef + smoothing_coef * v_sum
         grad = np.multiply(exp, (coef_sum / total)[:, None], out=out)

@@ -32,5 +32,5 @@ def lion_step(params, grads, exp_avgs, ema_params, steps, *, lr, beta1, beta2, *
         g = regularize_before(g, p, lr=lr, **regularization)
         c = scalar(beta1, dtype) * m + scalar(1 - beta1, dtype) * g
         m[...] = flush(scalar(beta2, dtype) * m + scalar(1 - beta2, dtype) * g)
-        p[...] = p - scalar(lr, dtype) * np.sign(c)
+        p[...] = p - np.where(c > 0, scalar(lr, dtype), np.where(c < 0, -scalar(lr, dtype), c - c))
         regularize_after(p, ema_params and ema_params[i], lr=lr, **regularization)

@@ -60,10 +60,15 @@ def scaled(weight, share):
 
 def gradient_of(prediction, weight, slope, share, wanted, out):
     if not wanted:
-        return None
+        return no_gradient(out)
     grad = np.empty_like(prediction) if out is None else out
     grad[...] = np.where(weight == 0, weight.dtype.type(0), slope * scaled(weight, share))
     return grad
+
+
+def no_gradient(out):
+    if out is not None:
+        raise ValueError("out must be None where gradient is False")
 
 
 def quotient(terms, divisor):

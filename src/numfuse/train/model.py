@@ -10,6 +10,7 @@ from .. import nn
 from ..data.batches import batch_stops
 from ..data.scaling import SCALERS, Scaler
 from ..files import BROKEN_NPZ, replacing
+from ..nn.loss import Loss
 from ..nn.module import modes_restored, takes
 
 
@@ -52,9 +53,8 @@ def evaluate(net, x, y):
 
 
 def value_alone(loss):
-    """The keywords by which a loss computes its value without a gradient; a user's own may have none."""
-    forward = loss.forward
-    return {"gradient": False} if takes(getattr(forward, "__func__", forward), "gradient") else {}
+    """The keywords by which a loss computes its value without a gradient; a user's own loss may have none."""
+    return {"gradient": False} if isinstance(loss, Loss) and takes(type(loss).forward, "gradient") else {}
 
 
 def error_sum(output, y):
