@@ -131,7 +131,8 @@ def test_modules_that_have_a_place_may_stand_in_lists_too():
 
 @pytest.mark.parametrize("make, words", [
     (lambda net: setattr(net, "stages", [[nn.ReLU()]]), "Sequential.stages is a list of Modules"),
-    (lambda net: setattr(net, "norm", nn.BatchNorm1d(2)), r"Sequential.norm is a Module, whose parameters are not found there: let children\(\) return them"),
+    (lambda net: setattr(net, "norm", nn.BatchNorm1d(2)),
+     r"Sequential.norm is a Module, whose parameters are not found there: let children\(\) return them"),
 ])
 def test_modules_that_children_do_not_reach_are_named(make, words):
     net = nn.Sequential(nn.Linear(2, 2))

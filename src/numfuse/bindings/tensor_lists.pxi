@@ -169,8 +169,8 @@ def check_steps(calls, grads):
         `grads`, or both None for all in their order; `given` is what the step takes after params and grads, lists of
         state and the counts; `dtype` is that of its arrays; `in_c_order` says whether they must be C-contiguous.
 
-    Returns a list of `Tensors`. Pass each to a step as `params`, with its own `grads` and `given`, as `call` does: the step
-    then does not check them again. It does so if it is run twice, or gets other lists.
+    Returns a list of `Tensors`. Pass each to a step as `params`, with its own `grads` and `given`, as `call` does: the
+    step then does not check them again, unless it is run twice or gets other lists.
     """
     cdef list steps = []
     cdef Tensors t
@@ -181,7 +181,8 @@ def check_steps(calls, grads):
         if len(params) != size:
             raise ValueError(f"params must keep its length {size}, was {len(params)}")
         if not 1 <= len(given) < LISTS or dtype.num not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE):
-            raise ValueError(f"a step must have up to {LISTS - 2} lists of state, the counts, and float32 or float64 arrays")
+            raise ValueError(f"a step must have up to {LISTS - 2} lists of state, the counts, and arrays of float32 or "
+                             "float64")
         t = Tensors.__new__(Tensors)
         t.fill(names, tuple(picked(params, members)), picked(grads, order), given, (<cnp.dtype?>dtype).type_num)
         if in_c_order:

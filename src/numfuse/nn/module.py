@@ -13,12 +13,12 @@ class Module(BackendMixin):
     """What all layers share: names, modes, state, backend.
 
     A layer defines `forward(x)`, or `forward(x, mask=None)` if it is to know which rows are padding, and
-    `backward(grad_y, accumulate=False)`, and lists the attributes that hold its arrays:
-    `parameter_names` are learned, and the gradient of `weight` is `grad_weight`;
-    `buffer_names` are other state to save, `kernel_names` the kernels that it calls as `self.kernels.name`. An attribute
-    may be None. Attributes that are Modules are its children, and their arrays are named "child.weight", as in PyTorch;
-    Modules in a list or dict stand in a `ModuleList` or `ModuleDict`. A class, but none of its
-    subclasses, promises to have no children by `class Name(Module, leaf=True)`, so that nobody looks for them.
+    `backward(grad_y, accumulate=False)`, and lists the attributes that hold its arrays: `parameter_names` are learned,
+    and the gradient of `weight` is `grad_weight`; `buffer_names` are other state to save; `kernel_names` are the
+    kernels that it calls as `self.kernels.name`. An attribute may be None. Attributes that are Modules are its
+    children, and their arrays are named "child.weight", as in PyTorch; Modules in a list or dict stand in a
+    `ModuleList` or `ModuleDict`. A class, but none of its subclasses, promises to have no children by
+    `class Name(Module, leaf=True)`, so that nobody looks for them.
 
     What `forward` keeps for `backward`, by reference and in training mode only, is not pickled or
     copied; gradients are.
@@ -221,7 +221,8 @@ class Module(BackendMixin):
                 remedy = {list: "make it a nn.ModuleList", tuple: "make it a nn.ModuleList",
                           dict: "make it a nn.ModuleDict"}.get(type(value), "let children() return them")
                 kind = "Module" if isinstance(value, Module) else f"{type(value).__name__} of Modules"
-                raise TypeError(f"{type(self).__name__}.{name} is a {kind}, whose parameters are not found there: {remedy}")
+                raise TypeError(f"{type(self).__name__}.{name} is a {kind}, whose parameters are not found there: "
+                                f"{remedy}")
 
     def _state(self):
         return {name: getattr(owner, key) for name, owner, key in self._arrays(parameters=True, buffers=True)}
