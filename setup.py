@@ -43,8 +43,8 @@ ISAS = INSTRUCTION_SETS.get(platform.machine().lower(), {"baseline": []})
 EXTRA = shlex.split(os.environ.get("NUMFUSE_CFLAGS", ""))
 CFLAGS = [
     "-O3", "-g0", "-std=c11", "-fvisibility=hidden", "-fopenmp-simd",
-    # What is left of a loop over vectors is not written out element by element, which makes a third of the code.
-    "--param=max-completely-peel-times=4",
+    # What is left of a long loop over vectors is not written out element by element: a tenth of the code, and no faster.
+    "--param=max-completely-peeled-insns=100",
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Werror=implicit-function-declaration", *EXTRA,
 ]  # fmt: skip
 LDFLAGS = ["-pthread", *(EXTRA or (["-Wl,-s"] if sys.platform == "linux" else []))]
