@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from ..files import replacing
-from .results import ONE_THREAD, is_quiet, key, median, ratio, rivals, share_of_limit, spread
+from .results import ONE_GROUP, ONE_THREAD, is_quiet, key, median, ratio, rivals, share_of_limit, spread
 from .texts import (
     NAMES,
     few,
@@ -35,6 +35,7 @@ LEGEND = {
     BLOCK: "a Sequential of these layers, forward and backward of a given gradient; PyTorch's modules with autograd",
     "vs": "time of that rival divided by native's: above 1x native is faster",
     ONE_THREAD: "native on one thread",
+    ONE_GROUP: "the same arrays in a single parameter group, against `decay_groups`",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
     "of limit": "time of a plain loop that reads and writes the same bytes, or of a training step's matrix products "
