@@ -5,10 +5,12 @@
  *   m = beta2 * m + (1 - beta2) * g
  *   p = p - lr * sign(c)                   (sign(0) = 0)
  *
+ * A gradient of which a share would be subnormal counts as 0: here both shares are all that there is of it.
+ *
  * param p (n) in and out, grad g (n) in, exp_avg m (n) in and out. Bytes per element in float32: 20. */
 
 typedef struct {
-    real beta1, gain1, beta2, gain2, lr;
+    real beta1, gain1, beta2, gain2, limit, lr;
 } TYPE(lion_scalars);
 
 INLINE void TYPED(lion_range)(real *restrict p, const real *restrict g, real *restrict m, ptrdiff_t n,
@@ -17,7 +19,7 @@ INLINE void TYPED(lion_range)(real *restrict p, const real *restrict g, real *re
 #pragma omp simd
     for (ptrdiff_t i = 0; i < n; i++) {
         real u = r.grad_scale * g[i];
-        u = r.decay == COUPLED ? u + r.weight_decay * p[i] : u;
+        u = TYPED(zero_below)(r.decay == COUPLED ? u + r.weight_decay * p[i] : u, k.limit);
         real direction = k.beta1 * m[i] + k.gain1 * u;
         m[i] = TYPED(flush)(k.beta2 * m[i] + k.gain2 * u);
         real step = direction > 0 ? k.lr : direction - direction; /* 0 or NaN */
@@ -35,6 +37,7 @@ static void TYPED(lion_step)(const lion_args *a, ptrdiff_t begin, ptrdiff_t end)
         .gain1 = (real)(1 - a->beta1),
         .beta2 = (real)a->beta2,
         .gain2 = (real)(1 - a->beta2),
+        .limit = (real)(REAL_TINY / (a->beta1 > a->beta2 ? 1 - a->beta1 : 1 - a->beta2)),
         .lr = (real)a->step.lr,
     };
     real buffer[REGULARIZE_BLOCK];

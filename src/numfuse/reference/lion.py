@@ -1,7 +1,7 @@
 import numpy as np
 
 from .regularize import regularize_after, regularize_before
-from .rounding import flush, scalar
+from .rounding import flush, flush_share, scalar
 
 
 @np.errstate(all="ignore")  # numbers that are not finite show in the result
@@ -15,7 +15,7 @@ def lion_step(params, grads, exp_avgs, ema_params, steps, *, lr, beta1, beta2, *
         p = p - lr * sign(c)             sign(0) = 0, and a NaN stays one
 
     where g, and what else becomes of p, is as `numfuse.reference.regularize` says; the paper's weight decay is
-    `decoupled`.
+    `decoupled`. A gradient of which a share would be subnormal counts as 0.
 
     params, grads, exp_avgs, ema_params : lists of arrays, float32 or float64, all of one dtype; the arrays of one
         index have one shape. A gradient of None leaves all that belongs to its parameter as it is.
@@ -30,6 +30,7 @@ def lion_step(params, grads, exp_avgs, ema_params, steps, *, lr, beta1, beta2, *
         steps[i] += 1
         dtype, m = p.dtype, exp_avgs[i]
         g = regularize_before(g, p, lr=lr, **regularization)
+        g = flush_share(g, 1 - max(beta1, beta2))
         c = scalar(beta1, dtype) * m + scalar(1 - beta1, dtype) * g
         m[...] = flush(scalar(beta2, dtype) * m + scalar(1 - beta2, dtype) * g)
         p[...] = p - np.where(c > 0, scalar(lr, dtype), np.where(c < 0, -scalar(lr, dtype), c - c))

@@ -34,6 +34,11 @@ def flush_square(x, factor):
     return np.where(np.abs(x) < limit, x.dtype.type(0), x)
 
 
+def flush_share(x, factor):
+    """`x`, with 0 for every element of which `factor * x` would be subnormal; `factor` is above 0."""
+    return np.where(np.abs(x) < scalar(float(np.finfo(x.dtype).tiny) / factor, x.dtype), x.dtype.type(0), x)
+
+
 def root_eps(eps, dtype, scale=1.0):
     """`eps` beside the root of a running square: at least the root of the smallest normal number times `scale`.
 
