@@ -9,9 +9,7 @@ cdef cnp.ndarray checked_labels(object target, ptrdiff_t rows, ptrdiff_t classes
         raise TypeError(f"target must be integer labels, was {target.dtype}; use .astype(np.int64)")
     if cnp.PyArray_NDIM(<cnp.ndarray>target) != 1 or cnp.PyArray_DIMS(<cnp.ndarray>target)[0] != rows:
         raise ValueError(f"target must have shape ({rows},), one label a row of prediction, had {target.shape}")
-    copy = cnp.PyArray_Cast(target, cnp.NPY_INT64)  # a label beyond its range becomes negative
-    if copy is target:
-        copy = cnp.PyArray_NewCopy(target, cnp.NPY_CORDER)
+    copy = cnp.PyArray_Cast(target, cnp.NPY_INT64)  # always a new array; a label beyond its range becomes negative
     labels = <const int64_t *>cnp.PyArray_DATA(copy)
     for i in range(rows):
         if not 0 <= labels[i] < classes:

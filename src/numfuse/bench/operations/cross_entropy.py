@@ -32,7 +32,8 @@ CASES = [
 ]
 
 
-def textbook_cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, gradient=True, out=None):
+def textbook_cross_entropy(prediction, target, weight, sample_weight, *, mean, label_smoothing, gradient=True,
+                           out=None):
     n, classes = prediction.shape
     rows = np.arange(n)
     exp = np.exp(prediction - prediction.max(axis=1, keepdims=True))
