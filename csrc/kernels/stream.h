@@ -11,7 +11,7 @@ INLINE void stream_range(const stream_args *s, int reads, int updates, int write
         arrays[k] = s->arrays[k];
 #pragma omp simd reduction(| : seen)
     for (ptrdiff_t i = begin; i < end; i++) {
-        uint32_t word = 0;
+        uint32_t word = zero;
         for (int k = 0; k < reads; k++)
             word |= arrays[k][i];
         for (int k = reads; k < reads + updates; k++)
@@ -61,6 +61,10 @@ static void stream(const stream_args *s, ptrdiff_t begin, ptrdiff_t end)
         return stream_range(s, 1, 0, 1, begin, end);
     case 201:
         return stream_range(s, 2, 0, 1, begin, end);
+    case 301:
+        return stream_range(s, 3, 0, 1, begin, end);
+    case 20:
+        return stream_range(s, 0, 2, 0, begin, end);
     case 110:
         return stream_range(s, 1, 1, 0, begin, end);
     case 120:

@@ -15,7 +15,7 @@ import pytest
 from helpers.made_up_runs import make_row, make_run
 
 from numfuse import native, nn
-from numfuse.bench import busy, contests, measure, places, results, textbook, training
+from numfuse.bench import busy, contests, limits, measure, places, results, textbook, training
 from numfuse.bench.case import arrays
 from numfuse.bench.contests import (BlockContest, GroupsContest, KernelContest, RegularizedStepContest,
                                     SmallTensorsContest, TrainingContest)
@@ -101,7 +101,8 @@ def test_kernels_are_called_as_a_program_calls_them():
 
 def test_a_step_with_clipping_by_norm_is_measured_against_one_more_reading():
     (row,) = measure.measure(RegularizedStepContest(find("adam_step regularized"), 1000, "float32"), plan())
-    assert row["case"] == "optim.Adam.step clipped regularized" and set(row["seconds"]) == {"native", "stream"}
+    assert row["case"] == "optim.Adam.step clipped regularized" and set(row["seconds"]) == {
+        "native", "stream", "arithmetic"}
     assert row["bytes"] == 4 * 1000 * (1 + 1 + 2 * 4)  # gradients twice; parameters, two moments and averages
 
 
@@ -109,9 +110,9 @@ def test_a_step_with_clipping_by_norm_is_measured_against_one_more_reading():
 def test_a_block_is_measured(shape, passes):
     (row,) = measure.measure(BlockContest(shape), plan())
     assert row["shape"] == [*shape] and not row["refused"] and not row["left_out"]
-    assert set(row["seconds"]) == {"native", "textbook", "stream"}
+    assert set(row["seconds"]) == {"native", "textbook", "stream", "arithmetic"}
     assert row["bytes"] == 4 * math.prod(shape) * passes
-    assert row["hot"] in (True, None)  # not every system tells its L2
+    assert row["data"] in ("L2", None)  # not every system tells its L2
 
 
 def test_a_training_step_is_measured():
@@ -193,11 +194,11 @@ def test_load_is_there_while_measuring(monkeypatch):
 def test_limits_are_streams_of_the_passes(monkeypatch):
     streamed = []
     monkeypatch.setattr(native, "stream", lambda *lists, **options: streamed.append((*map(len, lists), options)))
-    monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
+    monkeypatch.setattr(limits, "l2_bytes", lambda: 0)
     monkeypatch.setattr(batch_norm, "l2_bytes", lambda: 0)
     contest = KernelContest(find("batch_norm_backward NCHW"), 1000, "float32")
-    for limit in contest.limits(contest.arguments()).values():
-        limit()
+    for loop in contest.limits(contest.arguments()).values():
+        loop()
     passes = [(2, 0, 0, {}), (2, 0, 1, {})]
     assert streamed == [*passes, passes[0], (2, 0, 1, {"nontemporal": True})]
 
@@ -235,13 +236,16 @@ def test_a_probe_waits_no_longer_than_told():
 
 
 @pytest.mark.parametrize("name", ["adam_step amsgrad", "batch_norm_backward NCHW", "dropout_forward p=0.5"])
-def test_data_is_hot_if_the_arrays_fit_in_l2(monkeypatch, name):
+def test_data_lie_in_the_smallest_cache_that_holds_all_arrays(monkeypatch, name):
     contest = KernelContest(find(name), 1000, "float32")
     arguments = contest.arguments()
     size = sum(array.nbytes for array in arrays(arguments))
-    for l2, hot in ((size, True), (size - 1, False), (None, None)):
-        monkeypatch.setattr(contests, "l2_bytes", lambda: l2)
-        assert contest.describe(arguments)["hot"] is hot
+    caches = {(size, 2 * size): "L2", (size - 1, size): "L3", (size - 2, size - 1): "DRAM", (size - 1, None): "DRAM",
+              (None, size): "L3", (None, None): None}
+    for (l2, l3), place in caches.items():
+        monkeypatch.setattr(limits, "l2_bytes", lambda: l2)
+        monkeypatch.setattr(limits, "l3_bytes", lambda: l3)
+        assert contest.describe(arguments)["data"] == place
 
 
 @pytest.mark.parametrize(("name", "floats"), [
@@ -713,9 +717,9 @@ def test_missing_rich_is_named(monkeypatch):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_limits_of_every_case_can_be_timed_beyond_the_cache(case, monkeypatch):
-    monkeypatch.setattr(contests, "l2_bytes", lambda: 0)
+    monkeypatch.setattr(limits, "l2_bytes", lambda: 0)
     contest = KernelContest(case, 1000, "float32")
-    limits = contest.limits(contest.arguments())
-    assert "stream" in limits
-    for loop in limits.values():
+    loops = contest.limits(contest.arguments())
+    assert "stream" in loops
+    for loop in loops.values():
         loop()

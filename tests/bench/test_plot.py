@@ -17,7 +17,7 @@ def curve(case="adam_step", seconds=SECONDS, threads=(1,)):
     for count in threads:
         for size in (2**10, 2**14, 2**18, 2**22):
             times = {name: time * size / 2**20 / count for name, time in seconds.items()}
-            rows.append(make_row(case, [size], times, threads=count, hot=size < 2**16))
+            rows.append(make_row(case, [size], times, threads=count, data="L2" if size < 2**16 else "L3"))
     return rows
 
 
@@ -80,7 +80,7 @@ def test_where_arrays_leave_the_cache_is_marked():
     (speed, _) = figures(*curve())["adam_step"].axes
     assert [text.get_text() for text in speed.texts] == ["in L2 | beyond"]
     assert 2**14 < speed.texts[0].xy[0] < 2**18
-    unknown = [row | {"hot": None} for row in curve()]
+    unknown = [row | {"data": None} for row in curve()]
     assert not figures(*unknown)["adam_step"].axes[0].texts
 
 

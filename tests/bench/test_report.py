@@ -33,8 +33,24 @@ def test_a_row_has_times_ratios_and_the_share_of_the_limit():
     assert row == {
         "case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "native": "2.00 ms", "+-": "5%",
         "vs NumPy": "12.0x", "vs in place": "2.50x", "vs torch": "4.00x", "vs torch foreach": "3.50x",
-        "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75%",
-        "data": "beyond L2"}
+        "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75% L3",
+        "data": "L3"}
+
+
+@pytest.mark.parametrize(("arithmetic", "text"), [(0.2e-3, "75% L3"), (1.9e-3, "95% arithmetic"),
+                                                  (2.1e-3, "105% arithmetic"), (2.2e-3, "not known")])
+def test_the_limit_is_named(arithmetic, text):
+    ((row,),) = tables(make_run(make_row(seconds=PEERS | {"arithmetic": arithmetic})))
+    assert row["of limit"] == text
+
+
+@pytest.mark.parametrize(("hot", "limit", "data"), [(True, "75% L2", "L2"), (False, "75% beyond L2", "beyond L2"),
+                                                    (None, "75% memory", None)])
+def test_runs_of_earlier_versions_are_read(hot, limit, data):
+    row = make_row(hot=hot)
+    del row["data"]
+    ((row,),) = tables(make_run(row))
+    assert row["of limit"] == limit and row.get("data") == data
 
 
 def test_groups_have_tables_with_the_columns_they_fill():
@@ -44,7 +60,7 @@ def test_groups_have_tables_with_the_columns_they_fill():
     assert [optimizers[0]["case"], norm[0]["case"], dropout[0]["case"]] == [
         "adam_step", "batch_norm_forward", "dropout_forward p=0.5"]
     assert "vs sklearn" not in optimizers[0] and "data" not in steps[0] and "vs in place" not in steps[0]
-    assert steps[0] | {"shape": "784-256-10 batch 128", "vs sklearn": "5.00x", "of limit": "80%"} == steps[0]
+    assert steps[0] | {"shape": "784-256-10 batch 128", "vs sklearn": "5.00x", "of limit": "80% products"} == steps[0]
 
 
 def test_what_never_changes_is_said_once():
@@ -126,7 +142,7 @@ def test_who_was_left_out_or_refused_is_named_once_a_reason():
 
 
 @pytest.mark.parametrize("run", [
-    make_run(), make_run(failed(make_row())), make_run(make_row(limits=[], hot=None)),
+    make_run(), make_run(failed(make_row())), make_run(make_row(limits=[], data=None)),
     make_run(STEP, machine={"cpu": "A CPU"}, versions={}),
 ], ids=["no rows", "only failed", "no limit", "little known"])
 def test_runs_with_little_in_them_are_reported(run):

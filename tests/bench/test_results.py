@@ -94,6 +94,8 @@ def test_numbers_of_a_row():
     assert results.ratio(ROW, "native", to="torch fused") == (2, 2, 2)
     assert results.limit(ROW) == "stream nontemporal"
     assert results.share_of_limit(ROW) == 0.625
+    slow = make_row(seconds=ROW["seconds"] | {"arithmetic": [3.0] * 5})
+    assert results.loop(slow) == "stream nontemporal" and results.limit(slow) == "arithmetic"
     assert results.rivals(ROW) == ["textbook", "torch fused", "numba"]
     assert results.rivals(FAILED, ROW, make_row(seconds={"new": 1.0, "in_place": 2.0})) == [
         "textbook", "in_place", "torch fused", "numba", "new"]

@@ -15,16 +15,16 @@ def make_row(case="adam_step", shape=(1 << 20,), seconds=SECONDS, **changes):
     group = groups.get(case.split("_")[0], "optimizers")
     size = math.prod(shape)
     return {"case": case, "group": group, "shape": list(shape), "elements": size, "dtype": "float32",
-            "threads": 1, "busy": 0, "isa": "avx2", "hot": False, "bytes": 28 * size, "seconds": rounds,
+            "threads": 1, "busy": 0, "isa": "avx2", "data": "L3", "bytes": 28 * size, "seconds": rounds,
             "quiet": {name: [True] * len(values) for name, values in rounds.items()},
-            "limits": [name for name in rounds if name.startswith(("stream", "matmul"))], "refused": {},
+            "limits": [name for name in rounds if name.startswith(("stream", "matmul", "arithmetic"))], "refused": {},
             "left_out": {}} | changes
 
 
 def make_step(case="mlp", **changes):
     """A row of a training step."""
     seconds = {"native": 1e-3, "textbook": 3e-3, "sklearn": 5e-3, "matmul": 0.8e-3}
-    return make_row(case, [128, 784, 256, 10], seconds, group="training steps", hot=None, **changes)
+    return make_row(case, [128, 784, 256, 10], seconds, group="training steps", data=None, **changes)
 
 
 def make_run(*rows, **changes):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .results import is_quiet, key, limits, ratio, rivals, share_of_limit
+from .results import ARITHMETIC, is_quiet, key, limits, loop, ratio, rivals
 from .texts import few, percent_text, row_text
 
 SIGMAS = 6  # of noise that a change must exceed; noise has outliers
@@ -92,7 +92,7 @@ def _shifts(old, new):
     """The logarithms of native's change, one by each yardstick. All of NumPy, of a peer, of streaming is one."""
     shifts = {}
     for name in (*limits(new), *rivals(new)):
-        if name in old["seconds"]:
+        if name in old["seconds"] and name != ARITHMETIC:  # which is native's own
             source = "numpy" if name in ("textbook", "in_place") else name.split()[0]
             shifts.setdefault(source, []).append(math.log(ratio(old, name)[0] / ratio(new, name)[0]))
     if len(shifts) == 1:
@@ -128,7 +128,7 @@ def _judge(what, rows, noise):
         return []
     shares = []
     for side in ([pair.old for pair in rows], [pair.new for pair in rows]):
-        known = [share for share in map(share_of_limit, side) if share is not None]
+        known = [ratio(row, loop(row))[0] for row in side if loop(row)]
         shares.append(float(np.median(known)) if known else None)
     return [Change(what, len(rows), math.exp(shift), math.exp(limit), tuple(shares))]
 

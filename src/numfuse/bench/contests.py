@@ -3,7 +3,8 @@
 A contest has `row`, a dict of what identifies it; `arguments()`, fresh arrays for one timing; and from such
 arguments `ours`, `limits` and the `rivals` by source, the source being a version in NumPy or a peer.
 `check(source, label)` raises Refused if a rival computes something else. `trial` is a contest of the same
-kind in which rivals are checked.
+kind in which rivals are checked. `in_l1(arguments)` are two of the same kind, on more and on fewer elements, whose
+arrays lie in the L1 cache: their times differ by that of the arithmetic alone. Where there is none, it is empty.
 """
 
 import functools
@@ -16,7 +17,7 @@ import numpy as np
 from .. import native, nn, optim
 from . import peers, textbook
 from .case import IMAGES, Case, arrays, merge
-from .machine import l2_bytes
+from .limits import streams, traffic, two_in_l1
 from .operations import OPTIMIZERS, find
 from .places import apart
 from .results import ONE_GROUP
@@ -56,7 +57,12 @@ class KernelContest:
         """What the arrays add to the row."""
         first = arrays(arguments)[0]
         return {"shape": list(first.shape), "elements": first.size,
-                **_traffic(self.passes(arguments), arrays(arguments))}
+                **traffic(self.passes(arguments), arrays(arguments))}
+
+    def in_l1(self, arguments):
+        touched = arrays(arguments)
+        shapes = two_in_l1(touched[0], touched)
+        return [replace(self, size=shape if len(shape) > 1 else shape[0]) for shape in shapes]
 
     def ours(self, arguments):
         return _as_written(getattr(native, self.case.kernel), arguments)
@@ -66,7 +72,7 @@ class KernelContest:
         return self.case.passes(arguments)
 
     def limits(self, arguments):
-        return _streams(self.passes(arguments))
+        return streams(self.passes(arguments))
 
     def rivals(self, source, arguments):
         # The arrays are shared, so that all find the same memory; the lists are not, since some put
@@ -104,7 +110,10 @@ class SmallTensorsContest(KernelContest):
         return self._make(self.case.steady_arguments, seed=0)
 
     def describe(self, arguments):
-        return {"bytes": None, "hot": True}
+        return {"bytes": None, "data": "L2"}
+
+    def in_l1(self, arguments):
+        return []
 
     def ours(self, arguments):
         optimizer = OPTIMIZERS[self.case.name](arguments["params"], lr=arguments["lr"])
@@ -199,13 +208,16 @@ class BlockContest:
 
     def describe(self, arguments):
         passes = self._passes(arguments)
-        return _traffic(passes, [array for one in passes for group in one for array in group])
+        return traffic(passes, [array for one in passes for group in one for array in group])
+
+    def in_l1(self, arguments):
+        return [replace(self, shape=shape) for shape in two_in_l1(arguments["x"], arrays(arguments))]
 
     def ours(self, arguments):
         return self._layers(native, **arguments).run
 
     def limits(self, arguments):
-        return _streams(self._passes(arguments))
+        return streams(self._passes(arguments))
 
     def rivals(self, source, arguments):
         if source in self.in_numpy:
@@ -272,7 +284,10 @@ class TrainingContest:
         return self.work.arrays(np.random.default_rng(0))
 
     def describe(self, arguments):
-        return {"bytes": None, "hot": None}
+        return {"bytes": None, "data": None}
+
+    def in_l1(self, arguments):
+        return []
 
     def ours(self, arguments):
         return self.work.ours(*arguments, native).run
@@ -321,26 +336,3 @@ def _as_written(function, arguments):
 def _fewer(shape):
     """The shape with as few rows as the check of a rival needs."""
     return min(shape[0], max(2, shape[0] * TRIAL // math.prod(shape))), *shape[1:]
-
-
-def _traffic(passes, touched):
-    """The bytes of all passes, and whether the arrays that are touched fit together in the L2 cache."""
-    passed = sum(array.nbytes * times for reads, updates, writes in passes
-                 for times, group in ((1, reads), (2, updates), (1, writes)) for array in group)
-    cache, distinct = l2_bytes(), {id(array): array.nbytes for array in touched}
-    return {"bytes": passed, "hot": cache and sum(distinct.values()) <= cache}
-
-
-def _streams(passes):
-    """Plain loops over the memory of some passes, {name: call}; around the cache, too, if it cannot hold a result."""
-    def stream(**options):
-        for one in passes:
-            native.stream(*one, **options if one[2] else {})
-
-    kinds = {"stream": stream}
-    writing = [one for one in passes if one[2]]
-    # `native.stream` has such loops for these numbers of arrays alone.
-    fits = all((len(reads), len(updates), len(writes)) in ((1, 0, 1), (2, 0, 1)) for reads, updates, writes in writing)
-    if fits and any(writes[0].nbytes > (l2_bytes() or 0) for _, _, writes in writing):
-        kinds["stream nontemporal"] = functools.partial(stream, nontemporal=True)
-    return kinds

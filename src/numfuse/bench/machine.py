@@ -13,6 +13,7 @@ def describe():
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "l2_bytes": l2_bytes(),
+        "l3_bytes": l3_bytes(),
         "isas": native.isas(),
         "isa": native.isa(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -21,8 +22,17 @@ def describe():
 
 def l2_bytes():
     """The size of one CPU's level 2 cache in bytes, or None where the system does not say (Linux does)."""
+    return _cache_bytes("2")
+
+
+def l3_bytes():
+    """The size of the level 3 cache that the CPU shares with others, or None."""
+    return _cache_bytes("3")
+
+
+def _cache_bytes(level):
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        if (index / "level").read_text().strip() == "2":
+        if (index / "level").read_text().strip() == level:
             return int((index / "size").read_text().strip().removesuffix("K")) * 1024
     return None
 

@@ -12,7 +12,7 @@ import numpy as np
 from .. import native
 from .busy import busy
 from .probe import Probe
-from .results import ONE_THREAD
+from .results import ARITHMETIC, ONE_THREAD
 from .rivals import Refused, Unsupported
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
@@ -166,24 +166,32 @@ def _examine(contest, source):
 
 def _race(contest, arguments, plan, admitted, row):
     """The rows of a contest under one load, one for each instruction set."""
-    limits = contest.limits(arguments)
+    limits, ours = contest.limits(arguments), contest.ours(arguments)
+    of_isa = {"native": ours}
+    if row["threads"] > 1 and not contest.uses_blas:
+        of_isa[ONE_THREAD] = ours
+    in_l1 = {small.row["elements"]: small.ours(small.arguments()) for small in contest.in_l1(arguments)}
     with busy(row["busy"]):
         best = native.isa()
-        calls = {name: (best, call) for name, call in limits.items()}
-        calls |= _calls(contest, arguments, plan, admitted, row)
-        alone = {}
-        if row["threads"] > 1 and not contest.uses_blas:
-            alone = {isa: f"{isa} {ONE_THREAD}" for isa in plan.isas}
-            calls |= {name: calls[isa] for isa, name in alone.items()}
+        others = limits | _rivals(contest, arguments, admitted, row)
+        calls = {name: (best, call) for name, call in others.items()}
+        calls |= {(isa, name): (isa, call) for isa in plan.isas for name, call in (of_isa | in_l1).items()}
+        alone = {(isa, name) for isa in plan.isas for name in (ONE_THREAD, *in_l1)}
         probe = None if row["busy"] else _probe()
-        seconds, quiet = take_turns(calls, plan.budget, plan.seed, probe, alone.values())
-    rows, row = [], row | {"limits": list(limits)}
+        seconds, quiet = take_turns(calls, plan.budget, plan.seed, probe, alone)
+    rows = []
     for isa in plan.isas:
-        # Whichever instruction set it is, in its row it is called native.
-        names = {"native": isa} | ({ONE_THREAD: alone[isa]} if alone else {})
-        names |= {name: name for name in seconds if name not in plan.isas and name not in alone.values()}
-        rows.append(row | {"isa": isa, "seconds": {name: seconds[label] for name, label in names.items()},
-                           "quiet": {name: quiet[label] for name, label in names.items()}})
+        labels = {name: (isa, name) for name in of_isa} | {name: name for name in others}
+        measured = {"seconds": {name: seconds[label] for name, label in labels.items()},
+                    "quiet": {name: quiet[label] for name, label in labels.items()}, "limits": list(limits)}
+        if in_l1:
+            (more, slow), (fewer, fast) = [(elements, seconds[isa, elements]) for elements in in_l1]
+            share = row["elements"] / (more - fewer) / row["threads"]
+            # A disturbed round may find the smaller one the slower.
+            measured["seconds"][ARITHMETIC] = [max(a - b, a * 1e-3) * share for a, b in zip(slow, fast)]
+            measured["quiet"][ARITHMETIC] = [min(pair) for pair in zip(*(quiet[isa, elements] for elements in in_l1))]
+            measured["limits"].append(ARITHMETIC)
+        rows.append(row | {"isa": isa} | measured)
     return rows
 
 
@@ -192,16 +200,15 @@ def _probe():
     return Probe()
 
 
-def _calls(contest, arguments, plan, admitted, row):
-    """Native on every instruction set and all rivals, as `take_turns` takes them."""
-    best, ours = native.isa(), contest.ours(arguments)
-    calls = {isa: (isa, ours) for isa in plan.isas}
+def _rivals(contest, arguments, admitted, row):
+    """{label: call} of all that were admitted. Why one fails after all is noted in the row."""
+    calls = {}
     for source in dict.fromkeys(source for source, _ in admitted):
         try:
             rivals = contest.rivals(source, arguments)
             for label in [label for other, label in admitted if other == source]:
                 rivals[label].run()
-                calls[label] = best, rivals[label].run
+                calls[label] = rivals[label].run
         except Exception as error:
             row["left_out"][source] = _short(error)
     return calls

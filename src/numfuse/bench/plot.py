@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..files import replacing
-from .results import RIVALS, key, limit, median, rivals
+from .results import RIVALS, data, key, loop, median, rivals
 from .texts import fixed, label, machine_line, ordered, ratio_text, shape_text, time_text
 
 # Colours that are told apart with any kind of colour vision; each line has a marker of its own as well.
@@ -92,7 +92,7 @@ def _curves(title, rows):
     if len(threads) > 1:
         _over_threads(panels[2], rows, threads)
     handles = [Line2D([], [], label=label(rival), **_line(rival)) for rival in ["native", *rivals(*rows)]]
-    if any(map(limit, rows)):
+    if any(map(loop, rows)):
         handles.append(Patch(color=LIMIT, alpha=0.3, label="beyond the limit:\n" + STREAM))
     if len(threads) > 1:
         handles += [Line2D([], [], color=LIMIT, linestyle=style, linewidth=1.5, label=_threads_text(count))
@@ -104,7 +104,7 @@ def _curves(title, rows):
 def _over_size(axes, rows, threads, value, above):
     for count, style in zip(threads, LINES * len(threads)):
         of_count = [row for row in rows if row["threads"] == count]
-        points = [(row["elements"], value(row, limit(row))) for row in of_count if limit(row)]
+        points = [(row["elements"], value(row, loop(row))) for row in of_count if loop(row)]
         if points:
             axes.plot(*zip(*points), style, color=LIMIT, linewidth=1.5, zorder=1)
         for rival in ["native", *rivals(*of_count)]:
@@ -127,8 +127,8 @@ def _mark_limit(axes, rows, value, above):
     """Shade what no kernel that goes through memory reaches."""
     best = {}
     for row in rows:
-        if limit(row):
-            best.setdefault(row["elements"], []).append(value(row, limit(row)))
+        if loop(row):
+            best.setdefault(row["elements"], []).append(value(row, loop(row)))
     low, high = axes.get_ylim()
     low, high, pick = (low, high * 1.3, max) if above else (low / 1.3, high, min)
     sizes = sorted(best)
@@ -139,7 +139,8 @@ def _mark_limit(axes, rows, value, above):
 
 def _mark_cache(axes, rows):
     """Draw a line where arrays no longer fit together in L2."""
-    hot, cold = ([row["elements"] for row in rows if row.get("hot") is is_hot] for is_hot in (True, False))
+    hot, cold = ([row["elements"] for row in rows if (data(row) == "L2") is is_hot and data(row)]
+                 for is_hot in (True, False))
     if hot and cold and max(hot) < min(cold):
         border = (max(hot) * min(cold)) ** 0.5
         axes.axvline(border, color="#555555", linestyle=(0, (1, 2)), linewidth=1)
@@ -189,15 +190,15 @@ def _bars(title, panels, value, xlabel, text, limited):
     for axes, (name, rows) in zip(grid.flat, panels.items()):
         spans = _bar_panel(axes, rows, [_group_text(row, threads) for row in rows], value, text)
         for span, row in zip(spans, rows):
-            if limit(row):
-                axes.vlines(value(row, limit(row)), *span, **MARK)
+            if loop(row):
+                axes.vlines(value(row, loop(row)), *span, **MARK)
         axes.set(title=name, xlabel=xlabel)
         if text is time_text:
             axes.xaxis.set_major_formatter(_tick_time)
     for axes in list(grid.flat)[len(panels):]:
         axes.set_axis_off()
     rows = [row for rows in panels.values() for row in rows]
-    _bar_legend(figure, rows, f"limit: {limited}" if any(map(limit, rows)) else "")
+    _bar_legend(figure, rows, f"limit: {limited}" if any(map(loop, rows)) else "")
     return figure
 
 

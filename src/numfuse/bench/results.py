@@ -3,9 +3,10 @@
 A run is a dict: what was measured on (`machine`, `versions`), how (`command`), which peers took no part
 and why (`left_out`), and `rows`. A row is one case of one shape: `seconds` holds, for each rival and each
 limit, the seconds per call of every round; round i of all was measured side by side. `quiet` says of each
-whether the CPU was seen to do nothing else. A limit is a plain loop over the same memory, or for a training
-step its matrix products alone; "one thread" is native on one where there are several. A row that could not be
-measured has an `error` and no `seconds`.
+whether the CPU was seen to do nothing else. The limits are plain loops over the same memory ("stream"), the
+kernel's own arithmetic where its arrays lie in the L1 cache ("arithmetic"), and for a training step its matrix
+products alone ("matmul"). `data` says where the arrays lie. "one thread" is native on one where there are several.
+A row that could not be measured has an `error` and no `seconds`.
 """
 
 import json
@@ -18,6 +19,8 @@ from ..files import replacing
 FORMAT = 1
 ENOUGH, RELIABLE = 5, 20  # quiet rounds, for the others to be left out, and for the row not to be called rough
 ONE_THREAD = "one thread"
+ARITHMETIC, PRODUCTS = "arithmetic", "matmul"
+KNOWN = 1.05  # share of a limit above which it is none
 ONE_GROUP = "one group"  # an optimizer's step with all parameters in a single group
 RIVALS = ["textbook", "in_place", "torch", "torch foreach", "torch fused", "jax", "numba", "sklearn", ONE_GROUP]
 _RUN = {"numfuse_bench": int, "machine": dict, "versions": dict, "command": str, "left_out": dict,
@@ -134,15 +137,28 @@ def ratio(row, rival, to="native"):
     return tuple(np.quantile(seconds / others, [0.5, 0.25, 0.75]).tolist())
 
 
+def loop(row):
+    """The name of the fastest plain loop over the row's memory, or of a training step's products, or None."""
+    loops = [name for name in limits(row) if name != ARITHMETIC]
+    return min(loops, key=lambda name: median(row, name), default=None)
+
+
 def limit(row):
-    """The name of the row's fastest limit, or None."""
-    return min(limits(row), key=lambda name: median(row, name), default=None)
+    """The name of the limit that binds the row, the slower of memory and arithmetic, or None."""
+    binding = [name for name in limits(row) if name in (loop(row), ARITHMETIC)]
+    return max(binding, key=lambda name: median(row, name), default=None)
 
 
 def share_of_limit(row):
-    """The time of the fastest limit as a share of native's; None where either was not measured."""
+    """The time of the limit that binds the row as a share of native's; None where either was not measured."""
     share = ratio(row, limit(row))
     return share and share[0]
+
+
+def data(row):
+    """Where the row's arrays lie: "L2", "L3", "DRAM", or None if unknown."""
+    old = {True: "L2", False: "beyond L2"}.get(row.get("hot"))  # of runs before L3 was told from DRAM
+    return row.get("data", old)
 
 
 def _has(row, *names):

@@ -1,5 +1,7 @@
 """Words and numbers for people, of a run, its rows and its rivals."""
 
+from .results import ARITHMETIC, KNOWN, PRODUCTS, data, limit, share_of_limit
+
 LABELS = {"textbook": "NumPy", "in_place": "in place"}
 NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": "NumPy in place",
          "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn"}
@@ -60,6 +62,17 @@ def time_text(seconds):
 def ratio_text(value):
     """A ratio with three digits, or none."""
     return "" if value is None else f"{_digits(value)}x"
+
+
+def limit_text(row):
+    """The share of the limit that a row reaches, and which one it is."""
+    share, name = share_of_limit(row), limit(row)
+    if share is None:
+        return ""
+    if share > KNOWN:
+        return "not known"
+    names = {ARITHMETIC: "arithmetic", PRODUCTS: "products"}
+    return f"{percent_text(share)} {names.get(name) or data(row) or 'memory'}"
 
 
 def percent_text(share):
