@@ -1,6 +1,6 @@
 """Words and numbers for people, of a run, its rows and its rivals."""
 
-LABELS = {"textbook": "NumPy", "in_place": "in place"}
+LABELS = {"native": "numfuse", "textbook": "NumPy", "in_place": "in place"}
 NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": "NumPy in place",
          "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn"}
 
