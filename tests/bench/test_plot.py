@@ -64,10 +64,18 @@ def test_curves_show_speed_and_time_of_every_rival_and_thread_count():
         assert [*line.get_ydata()] == pytest.approx([2**20 / 2e-3 / 1e9 * count] * 4)
     (slow, _) = [line for line in time.lines if line.get_color() == plot.COLORS["textbook"]]
     assert [*slow.get_ydata()] == pytest.approx([24e-3 / 2**20 * 1e9] * 4)
-    assert legend(figure) == ["native", "NumPy", "in place", "torch", "torch foreach", "torch fused", "jax",
+    assert legend(figure) == ["numfuse", "NumPy", "in place", "torch", "torch foreach", "torch fused", "jax",
                               "numba", "beyond the limit:\nstreaming the same bytes", "1 thread", "2 threads"]
     assert [*gain.lines[-1].get_ydata()] == pytest.approx([1, 2])
     assert "Gelement/s" in speed.get_ylabel() and "ns" in time.get_ylabel() and gain.get_xlabel() == "threads"
+
+
+def test_two_sizes_are_bars():
+    figure = figures(*curve()[:2])["adam_step"]
+    (axes,) = figure.axes
+    assert not axes.lines and len(axes.patches) == 2 * 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1 Ki elements", "16 Ki elements"]
+    assert figures(*curve()[:3])["adam_step"].axes[0].lines
 
 
 def test_the_limit_of_curves_is_the_faster_one():
@@ -140,4 +148,4 @@ def test_nothing_to_draw_is_no_picture(tmp_path, rows):
 def test_no_limit_is_no_entry_in_the_legend(rows):
     rows = [make_row(row["case"], row["shape"], {"native": 1e-3, "textbook": 2e-3}) for row in rows]
     (figure,) = figures(*rows).values()
-    assert legend(figure) == ["native", "NumPy"]
+    assert legend(figure) == ["numfuse", "NumPy"]

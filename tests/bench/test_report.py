@@ -31,7 +31,7 @@ def tables(run):
 def test_a_row_has_times_ratios_and_the_share_of_the_limit():
     ((row,),) = tables(make_run(make_row(seconds=PEERS)))
     assert row == {
-        "case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "native": "2.00 ms", "+-": "5%",
+        "case": "adam_step", "shape": "1 Mi", "NumPy": "24.0 ms", "numfuse": "2.00 ms", "+-": "5%",
         "vs NumPy": "12.0x", "vs in place": "2.50x", "vs torch": "4.00x", "vs torch foreach": "3.50x",
         "vs torch fused": "1.10x", "vs jax": "2.00x", "vs numba": "0.500x", "of limit": "75% L3",
         "data": "L3"}
@@ -101,7 +101,7 @@ def test_under_load_each_rival_is_compared_with_itself():
     busy = make_row(seconds={"native": 3e-3, "textbook": 24e-3, "torch": 9e-3}, busy=1)
     main, load = tables(make_run(make_row(), busy))
     assert len(main) == 1
-    assert load == [{"case": "adam_step", "shape": "1 Mi", "native": "1.50x", "NumPy": "1.00x"}]
+    assert load == [{"case": "adam_step", "shape": "1 Mi", "numfuse": "1.50x", "NumPy": "1.00x"}]
     text = printed(make_run(make_row(), busy))
     assert "Under load" in text and "with 1 of the CPUs kept busy" in text
 
@@ -112,21 +112,21 @@ def test_several_threads_are_compared_with_one_on_a_quiet_machine():
               make_row(seconds={"native": 2e-3, "one thread": 5e-3}, threads=2, busy=1)]
     main, load = tables(make_run(one, two, *loaded))
     assert [row["vs one thread"] for row in main] == ["", "1.60x"]
-    assert [row["native of one thread"] for row in load] == ["", "1.25x"]
-    assert [row["native"] for row in load] == ["1.50x", "2.00x"] and "one thread" not in load[0]
+    assert [row["numfuse of one thread"] for row in load] == ["", "1.25x"]
+    assert [row["numfuse"] for row in load] == ["1.50x", "2.00x"] and "one thread" not in load[0]
     text = printed(make_run(one, two, *loaded), width=200)
-    assert "\none thread: " in text and "\nnative of one thread: " in text
+    assert "\none thread: " in text and "\nnumfuse of one thread: " in text
 
 
 def test_without_a_measurement_on_one_thread_threads_are_not_compared():
     rows = make_row(), make_row(threads=2), make_row(threads=2, busy=1)
     headings = {name for table in tables(make_run(*rows)) for name in table[0]}
-    assert not {"vs one thread", "native of one thread"} & headings
+    assert not {"vs one thread", "numfuse of one thread"} & headings
 
 
 def test_a_failed_row_says_so():
     run = make_run(make_row(shape=[1024]), failed(make_row()))
-    assert tables(run)[0][1]["native"] == "out of memory"
+    assert tables(run)[0][1]["numfuse"] == "out of memory"
     assert "out of memory" in printed(run)
 
 
@@ -166,7 +166,7 @@ def test_a_row_is_a_line_whatever_the_width(width):
 def test_every_column_is_explained():
     run = make_run(make_row(seconds=PEERS), STEP, make_row(busy=1))
     text = printed(run, width=200)
-    for name in ("NumPy", "native", "+-", "vs", "in place", "foreach", "of limit", "data", "Under load"):
+    for name in ("NumPy", "numfuse", "+-", "vs", "in place", "foreach", "of limit", "data", "Under load"):
         assert f"\n{name}: " in text
     assert "in place: " not in printed(make_run(STEP))
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .results import ARITHMETIC, is_quiet, key, limits, loop, ratio, rivals
-from .texts import few, percent_text, row_text
+from .texts import few, label, percent_text, row_text
 
 SIGMAS = 6  # of noise that a change must exceed; noise has outliers
 # What the change of one row, quiet or not, and the median of any number, must exceed in any case.
@@ -25,8 +25,8 @@ ROW, FLOOR = {True: 0.17, False: 0.25}, 0.05
 UNKNOWN = 0.05  # noise of a row where runs do not show it
 NORMAL = 1.4826  # standard deviation of normal noise, by its median distance from the median
 LEGEND = (
-    "Change: of native's time, measured with the rivals and limits of the same rows. Noise: up to which it "
-    "may be chance. Of limit: the limit's time as a share of native's, before and now, median of the rows."
+    "Change: of numfuse's time, measured with the rivals and limits of the same rows. Noise: up to which it "
+    "may be chance. Of limit: the limit's time as a share of numfuse's, before and now, median of the rows."
 )
 
 
@@ -194,7 +194,7 @@ def _table(changes):
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("native")
+    table.add_column(label("native"))
     for heading in ("rows", "change", "noise", "of limit"):
         table.add_column(heading, justify="right")
     for change in changes:

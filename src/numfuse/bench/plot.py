@@ -26,6 +26,7 @@ TITLE = {"fontweight": "bold", "x": 0.01, "horizontalalignment": "left"}
 SPEED = "speed (Gelement/s)"
 STREAM = "streaming the same bytes"
 FEW_SIZES = "fused", "activations", "losses"  # a picture of each group
+CURVE = 3  # sizes that a curve needs: of fewer there are bars
 CUT = 25  # times native's longest bar: beyond, native's could not be seen
 
 
@@ -61,8 +62,8 @@ def _figures(run):
         elif rows[0]["group"] in FEW_SIZES:
             few_sizes.setdefault(rows[0]["group"], {})[title] = rows
         elif flat:
-            several = len({row["elements"] for row in flat}) > 1
-            yield _file_name(title), _curves(title, flat) if several else _speed_bars(title, {"": flat})
+            enough = len({row["elements"] for row in flat}) >= CURVE
+            yield _file_name(title), _curves(title, flat) if enough else _speed_bars(title, {"": flat})
         if rows[0]["group"] == "optimizers" and len(flat) < len(rows):
             tensors[title] = [row for row in rows if row not in flat]
     for group, cases in few_sizes.items():
@@ -159,7 +160,7 @@ def _over_threads(axes, rows, threads):
                  if row["elements"] == size and row["threads"] == count]
         axes.plot(threads, [times[0] / time for time in times], color=str(shade), marker=marker,
                   label=f"{_size_text(size)} elements")
-    axes.set(title="Native: gain from threads", xlabel="threads", xticks=threads,
+    axes.set(title="numfuse: gain from threads", xlabel="threads", xticks=threads,
              ylabel=f"times as fast as with {threads[0]}")
     axes.set_ylim(0, max(ideal[-1], axes.get_ylim()[1]) * 1.05)
     axes.grid(alpha=0.3)

@@ -24,24 +24,26 @@ GROUPS = ["optimizers", "batch norm", "dropout", "fused", "activations", "losses
 LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
 # What a narrow terminal does without, the first first.
 DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
-LOADED, OF_ONE = "Under load", "native of one thread"
-ERROR_WIDTH = 16  # an error stands in native's column, in as many lines as it takes
+OURS = label("native")
+LOADED, OF_ONE = "Under load", f"{OURS} of one thread"
+ERROR_WIDTH = 16  # an error stands in our column, in as many lines as it takes
 ROUGH, SMALL, BLOCK = "~", "optim", "BatchNorm ReLU Dropout"
 LEGEND = {
     "NumPy": "the formula as the paper has it, in NumPy with temporary arrays; time per call",
-    "native": "the C kernels; time per call, and for a training step numfuse's layers and optimizer on them",
-    "+-": "half the distance between the quartiles of native's rounds, as a share of their median",
+    OURS: "the C kernels; time per call, and for a training step the layers and the optimizer on them",
+    "+-": "half the distance between the quartiles of numfuse's rounds, as a share of their median",
     ROUGH: "something else used the CPU in nearly all rounds, so that the row is rough",
     SMALL: "a whole step of the optimizer class over ten tensors of 16 or 1000 elements",
     BLOCK: "a Sequential of these layers, forward and backward of a given gradient; PyTorch's modules with autograd",
-    "vs": "time of that rival divided by native's: above 1x native is faster",
-    ONE_THREAD: "native on one thread",
+    "vs": "time of that rival divided by numfuse's: above 1x numfuse is faster",
+    ONE_THREAD: "numfuse on one thread",
     ONE_GROUP: "the same arrays in a single parameter group, against `decay_groups`",
     "in place": "NumPy with out= and scratch arrays",
     "foreach": "PyTorch's optimizer with foreach=True; fused, with fused=True",
-    "of limit": "a time that cannot be saved, divided by native's: of a plain loop that reads and writes the same "
+    "of limit": "a time that cannot be saved, divided by numfuse's: of a plain loop that reads and writes the same "
                 "bytes (L2, L3, DRAM: where the arrays lie); or, if longer, of the kernel's own arithmetic, as it "
-                "takes in the L1 cache; for a training step, of its matrix products. Not known: native is over 5% faster",
+                "takes in the L1 cache; for a training step, of its matrix products. Not known: numfuse is over 5%"
+                " faster",
     "data": "the first of L2, L3 and DRAM in which all arrays of the row fit",
 }
 MARKERS = "<!-- bench -->", "<!-- /bench -->"
@@ -138,7 +140,7 @@ def _columns(rows, settings):
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
     columns |= {
         "NumPy": lambda row: time_text(median(row, "textbook")),
-        "native": lambda row: row.get("error") or ROUGH * (not is_quiet(row)) + time_text(median(row, "native")),
+        OURS: lambda row: row.get("error") or ROUGH * (not is_quiet(row)) + time_text(median(row, "native")),
         "+-": lambda row: percent_text(spread(row)),
     }
     for rival in (ONE_THREAD, *rivals(*rows)):
@@ -157,7 +159,7 @@ def _load_columns(busy, quiet, settings):
 
     columns = {"case": lambda row: row["case"], "shape": shape_text}
     columns |= {name: lambda row, name=name: str(row[name]) for name in settings}
-    columns["native"] = lambda row: row.get("error") or slowdown(row, "native")
+    columns[OURS] = lambda row: row.get("error") or slowdown(row, "native")
     columns[OF_ONE] = lambda row: slowdown(row, "native", to=ONE_THREAD)
     columns |= {label(rival): lambda row, rival=rival: slowdown(row, rival) for rival in rivals(*busy)}
     return _filled(columns, busy)
@@ -173,7 +175,7 @@ def _heading(heading):
 
 
 def _folded(heading, cell):
-    return textwrap.fill(cell, ERROR_WIDTH) if heading == "native" else cell
+    return textwrap.fill(cell, ERROR_WIDTH) if heading == OURS else cell
 
 
 def _drop(columns, width):
@@ -215,7 +217,7 @@ def _grid(columns):
 def _style(heading, cell):
     if heading.startswith("vs ") and cell:
         return "red" if float(cell[:-1]) < 1 else ""
-    return "bold" if heading == "native" else ""
+    return "bold" if heading == OURS else ""
 
 
 def _legend(run):
@@ -224,7 +226,7 @@ def _legend(run):
     loaded = tables.pop(LOADED, None)
     headings = {heading.removeprefix("vs ") for columns in tables.values() for heading in columns}
     headings |= {"vs", "foreach"} if "torch foreach" in headings else {"vs"}
-    texts = [cell for columns in tables.values() for name in ("case", "native") for cell in columns.get(name, [])]
+    texts = [cell for columns in tables.values() for name in ("case", OURS) for cell in columns.get(name, [])]
     headings |= {mark for mark in (ROUGH, SMALL, BLOCK) if any(text.startswith(mark) for text in texts)}
     lines = [f"{name}: {text}." for name, text in LEGEND.items() if name in headings]
     if loaded:
@@ -232,7 +234,7 @@ def _legend(run):
         lines.append(f"{LOADED}: each one's time with {' or '.join(map(str, busy))} of the CPUs kept busy by "
                      "another process, divided by its own time without.")
         if OF_ONE in loaded:
-            lines.append(f"{OF_ONE}: native's time with these threads and CPUs kept busy, divided by its time on one "
+            lines.append(f"{OF_ONE}: numfuse's time with these threads and CPUs kept busy, divided by its time on one "
                          "thread without.")
     return lines
 
