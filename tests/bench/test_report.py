@@ -7,6 +7,7 @@ from helpers.made_up_runs import PEERS, SECONDS, failed, make_row, make_run, mak
 from rich.console import Console
 
 from numfuse.bench import report, texts
+from numfuse.bench.columns import choose, is_ahead
 
 STEP = make_step()
 
@@ -149,18 +150,39 @@ def test_runs_with_little_in_them_are_reported(run):
     assert run["machine"]["cpu"] in printed(run) and run["command"] in report.markdown(run)
 
 
-@pytest.mark.parametrize("width", [80, 130])
-def test_a_row_is_a_line_whatever_the_width(width):
+@pytest.mark.parametrize(("width", "shown", "hidden"), [
+    (150, ["24.0 ms", "5%", "12.0x", "1.10x", "0.500x", "75% L3"], ["numba"]),
+    (100, ["24.0 ms", "12.0x", "4.00x", "numba 0.500x", "75% L3"], ["2.50x"]),
+    (80, ["12.0x", "numba 0.500x", "75% L3"], ["4.00x"]),
+    (60, ["numba 0.500x", "75%"], ["12.0x", "24.0 ms", "L3"]),
+])
+def test_columns_are_chosen_by_the_width(width, shown, hidden):
     run = make_run(make_row("rmsprop_step centered momentum", seconds=PEERS),
                    make_row("batch_norm_forward NCHW", [128, 64, 112, 112], seconds=PEERS))
     lines = printed(run, width).splitlines()
     assert max(map(len, lines)) <= width
-    for words in (["rmsprop_step centered momentum", "1 Mi", "24.0 ms", "2.00 ms", "12.0x", "75%"],
-                  ["batch_norm_forward NCHW", "128x64x112x112", "24.0 ms", "2.00 ms", "12.0x", "75%"]):
-        (line,) = [line for line in lines if line.startswith(words[0]) and words[2] in line]
-        assert all(word in line for word in words)
-        assert ("1.10x" in line) == (width == 130)
-    assert ("Too wide for this terminal: +-, data" in "\n".join(lines)) == (width == 80)
+    rows = [line for line in lines if "2.00 ms" in line]
+    assert [row.split()[0] for row in rows] == ["rmsprop_step", "batch_norm_forward"]
+    for row in rows:
+        assert all(text in row for text in shown) and not any(text in row for text in hidden)
+
+
+def test_columns_without_room_are_named_with_a_remedy():
+    run = make_run(make_row(seconds=PEERS))
+    assert "Too wide" not in printed(run, 130)
+    text = " ".join(printed(run, 60).split())
+    assert "Too wide for this terminal: +-, data, vs torch foreach, vs in place, vs numba, vs torch fused" in text
+    assert "wider terminal, --html FILE or --markdown" in text and "Closest rival: the fastest one, of all." in text
+
+
+def test_the_closest_rival_is_the_fastest_of_all_but_ourselves():
+    columns = {"case": ["a", "b", "c"], "vs one thread": ["0.5x", "", ""], "vs one group": ["0.6x", "", ""],
+               "vs NumPy": ["5.00x", "1.50x", ""], "vs torch": ["0.980x", "", ""], "of limit": ["9%", "8%", ""]}
+    chosen, left_out = choose(columns, 0, lambda heading, cells: 1)
+    assert chosen == {"case": ["a", "b", "c"], "closest rival": ["torch 0.980x", "NumPy 1.50x", ""],
+                      "of limit": ["9%", "8%", ""]}
+    assert left_out == ["vs torch", "vs one group", "vs one thread", "vs NumPy", "which limit"]
+    assert [is_ahead("closest rival", cell) for cell in chosen["closest rival"]] == [True, False, False]
 
 
 def test_every_column_is_explained():

@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 from ..files import replacing
+from .columns import CLOSEST, choose, is_ahead
 from .results import ONE_GROUP, ONE_THREAD, data, is_quiet, key, median, ratio, rivals, spread
 from .texts import (
     NAMES,
@@ -22,8 +23,6 @@ from .texts import (
 
 GROUPS = ["optimizers", "batch norm", "dropout", "fused", "activations", "losses", "training steps"]
 LEFT = ("case", "shape", "dtype", "isa", "data")  # columns of words
-# What a narrow terminal does without, the first first.
-DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch"]
 OURS = label("native")
 LOADED, OF_ONE = "Under load", f"{OURS} of one thread"
 ERROR_WIDTH = 16  # an error stands in our column, in as many lines as it takes
@@ -51,17 +50,18 @@ MARKERS = "<!-- bench -->", "<!-- /bench -->"
 
 def print_report(console, run):
     """Print machine, tables, legend and what was left out to a rich console."""
-    narrowed = []
+    narrowed = {}
     for line in describe(run):
         console.print(line, highlight=False, markup=False)
     for title, columns in _tables(run):
-        dropped = _drop(columns, console.width)
-        narrowed += [heading.removeprefix("vs ") for heading in dropped]
+        chosen, left_out = choose(columns, console.width, _width)
+        narrowed |= dict.fromkeys(left_out)
         console.print(f"\n[bold]{title}[/bold]")
-        console.print(_grid({heading: cells for heading, cells in columns.items() if heading not in dropped}))
+        console.print(_grid(chosen))
     notes = _legend(run) + _notes(run)
     if narrowed:
-        notes.append("Too wide for this terminal: " + ", ".join(dict.fromkeys(narrowed)) + ".")
+        notes.append(f"Too wide for this terminal: {', '.join(narrowed)}. {CLOSEST.capitalize()}: the fastest one, of all. "
+                     "A wider terminal, --html FILE or --markdown shows every column.")
     for note in notes:
         console.print(note, style="dim", highlight=False, markup=False)
 
@@ -178,25 +178,9 @@ def _folded(heading, cell):
     return textwrap.fill(cell, ERROR_WIDTH) if heading == OURS else cell
 
 
-def _drop(columns, width):
-    """The headings to leave out so that the rest fits."""
-    widths = {
-        heading: max(len(line) for cell in [_heading(heading), *(_folded(heading, cell) for cell in cells)]
-                     for line in cell.split("\n") or [""])
-        for heading, cells in columns.items()
-    }
-    dropped = []
-    for heading in sorted(columns, key=_dispensable):
-        if _dispensable(heading) == len(DISPENSABLE) or sum(widths.values()) + len(widths) - 1 <= width:
-            break
-        del widths[heading]
-        dropped.append(heading)
-    return dropped
-
-
-def _dispensable(heading):
-    name = heading.removeprefix("vs ")
-    return DISPENSABLE.index(name) if name in DISPENSABLE else len(DISPENSABLE)
+def _width(heading, cells):
+    texts = [_heading(heading), *(_folded(heading, cell) for cell in cells)]
+    return max(len(line) for text in texts for line in text.split("\n"))
 
 
 def _grid(columns):
@@ -215,9 +199,7 @@ def _grid(columns):
 
 
 def _style(heading, cell):
-    if heading.startswith("vs ") and cell:
-        return "red" if float(cell[:-1]) < 1 else ""
-    return "bold" if heading == OURS else ""
+    return "red" if is_ahead(heading, cell) else "bold" if heading == OURS else ""
 
 
 def _legend(run):
