@@ -616,13 +616,15 @@ def test_a_saved_run_is_reported_and_drawn_without_measuring(tmp_path, capsys, m
     printed = capsys.readouterr().out
     monkeypatch.setattr(command, "Worker", None)
     readme.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
-    assert bench("--from", str(file), "--update", str(readme), "--plot", str(tmp_path / "plots")) == 0
+    assert bench("--from", str(file), "--update", str(readme), "--plot", str(tmp_path / "plots"),
+                 "--html", str(tmp_path / "run.html")) == 0
     captured = capsys.readouterr()
     assert captured.out == printed
     assert "dropout_backward" in readme.read_text() and "old" not in readme.read_text()
     pictures = list((tmp_path / "plots").iterdir())
     assert {path.suffix for path in pictures} == {".png", ".svg"}
-    assert all(str(path) in captured.err for path in pictures)
+    assert all(str(path) in captured.err for path in [*pictures, tmp_path / "run.html"])
+    assert "dropout_<wbr/>backward" in (tmp_path / "run.html").read_text()
 
 
 def test_two_runs_are_compared(tmp_path, capsys):
@@ -645,6 +647,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
     (["--peers", "torch,tensorflow"], "'tensorflow' is none of torch, jax"),
     (["--json", "no/such/folder/bench.json"], "there is no folder no/such/folder"),
     (["--json", "."], ". is a folder, not a file"),
+    (["--html", "no/such/folder/bench.html"], "there is no folder no/such/folder"),
     (["--plot", "setup.py"], "cannot make the folder setup.py"),
     (["--busy", "100000"], "100000 is more than the"),
     (["--update", "pyproject.toml"], "pyproject.toml must have one line <!-- bench -->"),
@@ -666,6 +669,7 @@ def test_bad_input_is_answered_with_what_is_valid(capsys, options, message, monk
     (["--from", "{}", "--json", "other.json"], "cannot be combined with --json"),
     (["training_step", "--dtypes", "float64"], "nothing to measure: blocks and training steps are float32 only"),
     (["--compare", "{}", "{}", "--markdown"], "--compare measures nothing and cannot be combined with --markdown"),
+    (["--compare", "{}", "{}", "--html", "a.html"], "--compare measures nothing and cannot be combined with --html"),
 ])
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, message):
     results.save(tmp_path / "run.json", make_run(make_row()))
@@ -713,6 +717,14 @@ def test_missing_rich_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "numfuse\[cli\]"'):
         bench("dropout_backward", "--sizes", "10")
+
+
+@pytest.mark.parametrize("option", ["--plot", "--html"])
+def test_missing_matplotlib_is_named_before_anything_is_measured(monkeypatch, tmp_path, option):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(command, "Worker", None)
+    with pytest.raises(ModuleNotFoundError, match="matplotlib"):
+        bench("dropout_backward", "--sizes", "10", option, str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

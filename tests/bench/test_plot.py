@@ -22,7 +22,7 @@ def curve(case="adam_step", seconds=SECONDS, threads=(1,)):
 
 
 def figures(*rows):
-    return dict(plot._figures(make_run(*rows)))
+    return dict(plot.figures(make_run(*rows)))
 
 
 def legend(figure):

@@ -35,7 +35,7 @@ def draw(folder, run):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in _figures(run):
+    for name, figure in figures(run):
         figure.supxlabel(machine_line(run), fontsize="x-small", color="#555555", wrap=True)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once for both files
@@ -46,7 +46,7 @@ def draw(folder, run):
     return paths
 
 
-def _figures(run):
+def figures(run):
     """Pairs of a file name and a figure."""
     measured = [row for row in ordered(run["rows"]) if "native" in row.get("seconds", {})]
     quiet = [row for row in measured if not row["busy"]]

@@ -53,28 +53,28 @@ def print_report(console, run):
     narrowed = {}
     for line in describe(run):
         console.print(line, highlight=False, markup=False)
-    for title, columns in _tables(run):
+    for title, columns in tables(run):
         chosen, left_out = choose(columns, console.width, _width)
         narrowed |= dict.fromkeys(left_out)
         console.print(f"\n[bold]{title}[/bold]")
         console.print(_grid(chosen))
-    notes = _legend(run) + _notes(run)
+    lines = notes(run)
     if narrowed:
-        notes.append(f"Too wide for this terminal: {', '.join(narrowed)}. {CLOSEST.capitalize()}: the fastest one, of all. "
+        lines.append(f"Too wide for this terminal: {', '.join(narrowed)}. {CLOSEST.capitalize()}: the fastest one, of all. "
                      "A wider terminal, --html FILE or --markdown shows every column.")
-    for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False)
+    for line in lines:
+        console.print(line, style="dim", highlight=False, markup=False)
 
 
 def markdown(run):
     """The same as Markdown."""
     parts = ["  \n".join(describe(run))]
-    for title, columns in _tables(run):
+    for title, columns in tables(run):
         rule = ["---" if heading in LEFT else "---:" for heading in columns]
         lines = [columns, rule, *zip(*columns.values())]
         lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         parts += [f"**{title}**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    parts.append("\n".join(f"- {note}" for note in _legend(run) + _notes(run)))
+    parts.append("\n".join(f"- {note}" for note in notes(run)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,21 +118,21 @@ def describe(run):
     return [line for line in lines if line]
 
 
-def _tables(run):
+def tables(run):
     """Pairs of a title and {heading: texts of the column}: one for each group, one for rows under load."""
     rows = ordered(run["rows"])
     settings = [name for name in ("dtype", "isa", "threads") if fixed(rows, name) is None]
     quiet = [row for row in rows if not row["busy"]]
-    tables = []
+    found = []
     for group in dict.fromkeys([*GROUPS, *(row["group"] for row in quiet)]):
         of_group = [row for row in quiet if row["group"] == group]
         if of_group:
-            tables.append((group[0].upper() + group[1:], _columns(of_group, settings)))
+            found.append((group[0].upper() + group[1:], _columns(of_group, settings)))
     busy = [row for row in rows if row["busy"]]
     if busy:
         settings += ["busy"] * (fixed(busy, "busy") is None)
-        tables.append((LOADED, _load_columns(busy, quiet, settings)))
-    return tables
+        found.append((LOADED, _load_columns(busy, quiet, settings)))
+    return found
 
 
 def _columns(rows, settings):
@@ -202,13 +202,18 @@ def _style(heading, cell):
     return "red" if is_ahead(heading, cell) else "bold" if heading == OURS else ""
 
 
+def notes(run):
+    """The legend of the tables, and who was left out or refused: a list of lines."""
+    return _legend(run) + _left_out(run)
+
+
 def _legend(run):
     """One line for each kind of column that the tables have."""
-    tables = dict(_tables(run))
-    loaded = tables.pop(LOADED, None)
-    headings = {heading.removeprefix("vs ") for columns in tables.values() for heading in columns}
+    shown = dict(tables(run))
+    loaded = shown.pop(LOADED, None)
+    headings = {heading.removeprefix("vs ") for columns in shown.values() for heading in columns}
     headings |= {"vs", "foreach"} if "torch foreach" in headings else {"vs"}
-    texts = [cell for columns in tables.values() for name in ("case", OURS) for cell in columns.get(name, [])]
+    texts = [cell for columns in shown.values() for name in ("case", OURS) for cell in columns.get(name, [])]
     headings |= {mark for mark in (ROUGH, SMALL, BLOCK) if any(text.startswith(mark) for text in texts)}
     lines = [f"{name}: {text}." for name, text in LEGEND.items() if name in headings]
     if loaded:
@@ -221,7 +226,7 @@ def _legend(run):
     return lines
 
 
-def _notes(run):
+def _left_out(run):
     """Who was left out or refused, and why: a line for each rival and reason."""
     notes = [f"{NAMES.get(rival, rival)} took no part: {reason}" for rival, reason in run["left_out"].items()]
     refused, left_out = {}, {}

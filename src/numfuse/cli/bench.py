@@ -58,6 +58,7 @@ def add_arguments(parser):
     add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add("--plot", type=_folder, metavar="DIR", help="draw pictures (PNG and SVG)")
+    add("--html", type=_output, metavar="FILE", help="write one page with tables and pictures")
     add("--from", dest="saved", type=_run, metavar="FILE", help="report what --json saved, instead of measuring")
     add("--update", type=_with_markers, metavar="FILE",
         help="write the tables into a Markdown file, between <!-- bench --> and <!-- /bench -->")
@@ -91,7 +92,7 @@ def run(args):
 
         compare.print_comparison(console, *args.compare)
         return 0
-    if args.plot:
+    if args.plot or args.html:
         importlib.import_module("matplotlib")
     finished, data = True, args.saved
     if not data:
@@ -111,6 +112,11 @@ def run(args):
 
         for path in plot.draw(args.plot, data):
             print(f"drawn: {path}", file=sys.stderr)
+    if args.html:
+        from ..bench import page
+
+        page.write(args.html, data)
+        print(f"written: {args.html}", file=sys.stderr)
     if args.update:
         report.update_markdown(args.update, data)
     if not finished:
@@ -123,7 +129,8 @@ def _contradiction(args):
     measuring = {"KERNEL": args.kernels, "--sizes": args.sizes, "--dtypes": args.dtypes, "--threads": args.threads,
                  "--isa": args.isa, "--peers": args.peers, "--busy": args.busy, "--quick": args.quick,
                  "--json": args.json}
-    reporting = {"--from": args.saved, "--markdown": args.markdown, "--plot": args.plot, "--update": args.update}
+    reporting = {"--from": args.saved, "--markdown": args.markdown, "--plot": args.plot, "--html": args.html,
+                 "--update": args.update}
     alone = {"--from": (args.saved, measuring), "--compare": (args.compare, measuring | reporting)}
     for option, (given, others) in alone.items():
         if given and any(others.values()):
