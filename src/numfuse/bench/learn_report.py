@@ -1,0 +1,111 @@
+"""A run of `numfuse bench learn` as a table on the terminal, with what a reader must know to judge it."""
+
+import math
+import statistics
+
+from .learn import EPS, LR, OURS, summary
+from .texts import NAMES, fixed, machine_line, ratio_text, time_text
+
+HOW = {
+    OURS: "`train.fit`",
+    "torch": "a loop over batches of shuffled row numbers, tensors in memory, Adam with fused=True",
+    "sklearn": "`MLPClassifier.partial_fit`, an epoch a call; initial values of its own (Glorot and Bengio 2010), two "
+               "classes as one logistic output; its checks of arguments are off",
+    "keras": "`fit`; its backend may have one more thread that hands out work",
+}
+
+
+def print_report(console, run):
+    """Print machine, table, legend and what was left out to a rich console."""
+    for line in _head(run):
+        console.print(line, highlight=False, markup=False)
+    rows = [row for row in run["rows"] if row["runs"]]
+    if rows:
+        console.print()
+        console.print(_table(rows))
+        console.print()
+    for line in [*(_legend(run, rows) if rows else []), *_notes(run)]:
+        console.print(f"- {line}", highlight=False, markup=False)
+
+
+def _head(run):
+    threads = fixed(run["rows"], "threads")
+    yield machine_line(run)
+    if threads:
+        yield f"{run['machine']['cpus']} CPUs; {threads} thread{'s' * (threads != 1)} for every library."
+    if run.get("interrupted"):
+        yield "Interrupted: not all was measured."
+    yield f"Reproduce with: {run['command']}"
+
+
+def _table(rows):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("data")
+    for heading in ["threads"] * (fixed(rows, "threads") is None) + ["target"]:
+        table.add_column(heading, justify="right")
+    table.add_column("library")
+    for heading in ("time", "least to most", "epochs", "vs\nnumfuse", "an\nepoch", "best"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        names = [row["data"]] + [str(row["threads"])] * (fixed(rows, "threads") is None) + [_percent(row["accuracy"])]
+        libraries = list(row["runs"])
+        for library in libraries:
+            table.add_row(*names, *_cells(row, library), end_section=library == libraries[-1])
+            names = [""] * len(names)
+    return table
+
+
+def _cells(row, library):
+    from rich.text import Text
+
+    ours, found = summary(row, OURS), summary(row, library)
+    seconds, ratio = statistics.median(found["seconds"]), None
+    if ours and library != OURS and math.isfinite(seconds):
+        own = statistics.median(ours["seconds"])
+        ratio = seconds / own if math.isfinite(own) else None
+    times = [time_text(value) if math.isfinite(value) else "never"
+             for value in (seconds, min(found["seconds"]), max(found["seconds"]))]
+    epochs = statistics.median(found["epochs"])
+    return (Text(NAMES.get(library, library), style="bold" if library == OURS else ""), times[0],
+            f"{times[1]} to {times[2]}" if len(found["seconds"]) > 1 else "", f"{epochs:g}" if epochs < math.inf else "",
+            Text(ratio_text(ratio), style="red" if ratio and ratio < 1 else ""), time_text(found["epoch_seconds"]),
+            _percent(found["best"]))
+
+
+def _legend(run, rows):
+    options = run["options"]
+    seeds = max(len(runs) for row in rows for runs in row["runs"].values())
+    given = options["accuracy"]
+    return [
+        "target: the accuracy on the test rows that was asked for." if given else
+        "target: the accuracy on the test rows that all runs of all libraries reach: the lowest of their best ones, less "
+        "the standard error of an accuracy on so many rows, rounded down to 0.1 %.",
+        f"time: of training, until the accuracy, computed after each of at most {options['epochs']} epochs, is first the "
+        f"target; the median of {seeds} seed{'s' * (seeds != 1)}" + (", between the least and the most." * (seeds > 1)
+                                                                      or "."),
+        "vs numfuse: that time divided by numfuse's: above 1x numfuse is faster.",
+        "an epoch, best: the median time of an epoch, and the median over seeds of the best accuracy.",
+        f"The same for all: hidden layers ({', '.join(map(str, options['hidden'])) or 'none'}) of Linear and ReLU, initial "
+        f"values uniform in +-1/sqrt(inputs), softmax cross-entropy, Adam with lr {LR:g} and eps {EPS:g}, float32, batches "
+        f"of {options['batch']} rows shuffled anew each epoch, inputs scaled to mean 0 and deviation 1 (images all pixels "
+        "alike). Each library has a process of its own, which waits while others train.",
+        "Not timed: imports, reading and scaling the data, making the net, computing the accuracy, and a first epoch on "
+        "thrown-away data, in which Keras compiles.",
+        *(f"{NAMES.get(name, name)}: {HOW[name]}." for name in options["libraries"]
+          if any(name in row["runs"] for row in rows)),
+    ]
+
+
+def _notes(run):
+    for library, reason in run["left_out"].items():
+        yield f"{NAMES.get(library, library)} took no part: {reason}"
+    for row in run["rows"]:
+        for library, reason in row["failed"].items():
+            yield f"{NAMES.get(library, library)} failed ({row['data']}, threads {row['threads']}): {reason.splitlines()[0]}"
+
+
+def _percent(share):
+    return f"{share:.1%}"
