@@ -66,13 +66,20 @@ def _cells(row, library):
     if ours and library != OURS and math.isfinite(seconds):
         own = statistics.median(ours["seconds"])
         ratio = seconds / own if math.isfinite(own) else None
-    times = [time_text(value) if math.isfinite(value) else "never"
-             for value in (seconds, min(found["seconds"]), max(found["seconds"]))]
-    epochs = statistics.median(found["epochs"])
-    return (Text(NAMES.get(library, library), style="bold" if library == OURS else ""), times[0],
-            f"{times[1]} to {times[2]}" if len(found["seconds"]) > 1 else "", f"{epochs:g}" if epochs < math.inf else "",
-            Text(ratio_text(ratio), style="red" if ratio and ratio < 1 else ""), time_text(found["epoch_seconds"]),
-            _percent(found["best"]))
+    least, most, epochs = min(found["seconds"]), max(found["seconds"]), statistics.median(found["epochs"])
+    return (
+        Text(NAMES.get(library, library), style="bold" if library == OURS else ""),
+        _time(seconds),
+        f"{_time(least)} to {_time(most)}" if len(found["seconds"]) > 1 else "",
+        f"{epochs:g}" if math.isfinite(epochs) else "",
+        Text(ratio_text(ratio), style="red" if ratio and ratio < 1 else ""),
+        time_text(found["epoch_seconds"]),
+        _percent(found["best"]),
+    )
+
+
+def _time(seconds):
+    return time_text(seconds) if math.isfinite(seconds) else "never"
 
 
 def _legend(run, rows):
@@ -81,19 +88,19 @@ def _legend(run, rows):
     given = options["accuracy"]
     return [
         "target: the accuracy on the test rows that was asked for." if given else
-        "target: the accuracy on the test rows that all runs of all libraries reach: the lowest of their best ones, less "
-        "the standard error of an accuracy on so many rows, rounded down to 0.1 %.",
-        f"time: of training, until the accuracy, computed after each of at most {options['epochs']} epochs, is first the "
-        f"target; the median of {seeds} seed{'s' * (seeds != 1)}" + (", between the least and the most." * (seeds > 1)
-                                                                      or "."),
+        "target: the accuracy on the test rows that all runs of all libraries reach: the lowest of their best ones, "
+        "less the standard error of an accuracy on so many rows, rounded down to 0.1 %.",
+        f"time: of training, until the accuracy, computed after each of at most {options['epochs']} epochs, is first "
+        "the target; " + (f"the median of {seeds} seeds, and the least to the most." if seeds > 1 else "one seed."),
         "vs numfuse: that time divided by numfuse's: above 1x numfuse is faster.",
-        "an epoch, best: the median time of an epoch, and the median over seeds of the best accuracy.",
-        f"The same for all: hidden layers ({', '.join(map(str, options['hidden'])) or 'none'}) of Linear and ReLU, initial "
-        f"values uniform in +-1/sqrt(inputs), softmax cross-entropy, Adam with lr {LR:g} and eps {EPS:g}, float32, batches "
-        f"of {options['batch']} rows shuffled anew each epoch, inputs scaled to mean 0 and deviation 1 (images all pixels "
-        "alike). Each library has a process of its own, which waits while others train.",
-        "Not timed: imports, reading and scaling the data, making the net, computing the accuracy, and a first epoch on "
-        "thrown-away data, in which Keras compiles.",
+        "an epoch, best: the median time of an epoch, and the median over seeds of the best accuracy. Where a few "
+        "epochs are enough, their number is luck: compare the times of an epoch, or give more --seeds.",
+        f"The same for all: hidden layers ({', '.join(map(str, options['hidden'])) or 'none'}) of Linear and ReLU, "
+        f"initial values uniform in +-1/sqrt(inputs), softmax cross-entropy, Adam with lr {LR:g} and eps {EPS:g}, "
+        f"float32, batches of {options['batch']} rows shuffled anew each epoch, inputs scaled to mean 0 and "
+        "deviation 1 (images all pixels alike). Each library has a process of its own, which waits while others train.",
+        "Not timed: imports, reading and scaling the data, making the net, computing the accuracy, and a first epoch "
+        "on thrown-away data, in which Keras compiles.",
         *(f"{NAMES.get(name, name)}: {HOW[name]}." for name in options["libraries"]
           if any(name in row["runs"] for row in rows)),
     ]
@@ -104,7 +111,8 @@ def _notes(run):
         yield f"{NAMES.get(library, library)} took no part: {reason}"
     for row in run["rows"]:
         for library, reason in row["failed"].items():
-            yield f"{NAMES.get(library, library)} failed ({row['data']}, threads {row['threads']}): {reason.splitlines()[0]}"
+            where = f"{row['data']}, threads {row['threads']}"
+            yield f"{NAMES.get(library, library)} failed ({where}): {reason.splitlines()[0]}"
 
 
 def _percent(share):

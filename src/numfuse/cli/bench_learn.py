@@ -17,21 +17,22 @@ from .train import _integer, _number, _sizes
 def add_arguments(parser):
     """Give an argparse parser the options of `numfuse bench learn`."""
     parser.description = (
-        "Train the same net on the same data in numfuse and other libraries, each as its users do, and print the seconds "
-        "until all reach the same accuracy on the same test rows, which no one trains on.")
+        "Train the same net on the same data in numfuse and other libraries, each as its users do, and print the "
+        "seconds until all reach the same accuracy on the same test rows, which no one trains on.")
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE",
-        help='a folder of idx files (MNIST layout), or an .npz, .csv or .tsv file (also .gz), with classes to tell apart')
+        help='"digits", a folder of idx files (MNIST layout), or an .npz, .csv or .tsv file (also .gz), of classes')
     add("--target", metavar="COLUMN", help='the column of tables to predict (default: "target")')
     add("--accuracy", type=_list_of_accuracies, metavar="SHARE,...",
         help="the accuracy to reach, one for all files or one for each (default: what all runs reach)")
     add("--epochs", type=_integer(1), default=15, metavar="N", help="at most (default: %(default)s)")
-    add("--seeds", type=_integer(1), default=3, metavar="N",
+    add("--seeds", type=_integer(1), default=5, metavar="N",
         help="how often to train, for the median (default: %(default)s)")
     add("--hidden", type=_sizes, default=[128, 64], metavar="SIZE,...",
         help="sizes of the hidden layers, or none (default: 128,64)")
     add("--batch", type=_integer(2), default=128, metavar="ROWS", help="(default: %(default)s)")
-    add("--threads", type=_list_of(_positive), default=[1], metavar="N,...", help="for all libraries alike (default: 1)")
+    add("--threads", type=_list_of(_positive), default=[1], metavar="N,...",
+        help="for all libraries alike (default: 1)")
     add("--peers", type=_peers, default=ALL, metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(learn.PEERS)}, or all that are installed (default: all)")
     add("--json", type=_output, metavar="FILE", help="save the seconds and the accuracy of every epoch")
@@ -68,8 +69,8 @@ def _task(args, path):
     """The data of a file, scaled, as a task for all."""
     dataset = load(path, target=args.target)
     if not dataset.classes:
-        raise CommandError(f"{path}: the target is a quantity, but learn compares accuracies of classes: name a column of "
-                           "classes by --target")
+        raise CommandError(f"{path}: the target is a quantity, but learn compares accuracies of classes: name a column "
+                           "of classes by --target")
     rows = len(dataset.y_train)
     if rows < args.batch:
         raise CommandError(f"{path}: --batch {args.batch} is more than the {rows} training rows: give at most {rows}")
