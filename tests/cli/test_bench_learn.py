@@ -110,3 +110,11 @@ def test_bench_mentions_it(capsys):
     with pytest.raises(SystemExit):
         cli.main(["bench", "--help"])
     assert "numfuse bench learn" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_does_without_some_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out, _ = run(capsys, "bench", "learn", "two.csv", *SHORT)
+    assert code == 0 and "- Too wide for this terminal: least to most" in out
+    assert "…" not in out and " to most  " not in out
+    assert any(line.startswith("two ") and "numfuse" in line for line in out.splitlines())

@@ -6,10 +6,12 @@ import statistics
 from .learn import EPS, LR, OURS, summary
 from .texts import NAMES, fixed, machine_line, ratio_text, time_text
 
+HEADINGS = "time", "least to most", "epochs", "vs\nnumfuse", "an\nepoch", "best"
+DISPENSABLE = "least to most", "best", "epochs"  # what a narrow terminal does without, the first first
 HOW = {
-    OURS: "`train.fit`",
+    OURS: "`train.fit`, an epoch a call like all",
     "torch": "a loop over batches of shuffled row numbers, tensors in memory, Adam with fused=True",
-    "sklearn": "`MLPClassifier.partial_fit`, an epoch a call; initial values of its own (Glorot and Bengio 2010), two "
+    "sklearn": "`MLPClassifier.partial_fit`; initial values of its own (Glorot and Bengio 2010), two "
                "classes as one logistic output; its checks of arguments are off",
     "keras": "`fit`; its backend may have one more thread that hands out work",
 }
@@ -19,11 +21,15 @@ def print_report(console, run):
     """Print machine, table, legend and what was left out to a rich console."""
     for line in _head(run):
         console.print(line, highlight=False, markup=False)
-    rows = [row for row in run["rows"] if row["runs"]]
+    rows, dropped = [row for row in run["rows"] if row["runs"]], []
     if rows:
+        while _width(console, table := _table(rows, dropped)) > console.width and len(dropped) < len(DISPENSABLE):
+            dropped.append(DISPENSABLE[len(dropped)])
         console.print()
-        console.print(_table(rows))
+        console.print(table)
         console.print()
+    if dropped:
+        console.print(f"- Too wide for this terminal: {', '.join(dropped)}.", highlight=False, markup=False)
     for line in [*(_legend(run, rows) if rows else []), *_notes(run)]:
         console.print(f"- {line}", highlight=False, markup=False)
 
@@ -38,27 +44,38 @@ def _head(run):
     yield f"Reproduce with: {run['command']}"
 
 
-def _table(rows):
+def _width(console, table):
+    """The columns of a terminal that the table would take."""
+    return console.measure(table, options=console.options.update(width=1000)).maximum
+
+
+def _table(rows, dropped):
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("data")
-    for heading in ["threads"] * (fixed(rows, "threads") is None) + ["target"]:
-        table.add_column(heading, justify="right")
-    table.add_column("library")
-    for heading in ("time", "least to most", "epochs", "vs\nnumfuse", "an\nepoch", "best"):
+    threads = fixed(rows, "threads") is None
+    table.add_column("data", overflow="fold")
+    for heading in ["threads"] * threads + ["target"]:
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("library", no_wrap=True)
+    for heading in HEADINGS:
+        if heading not in dropped:
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        names = [row["data"]] + [str(row["threads"])] * (fixed(rows, "threads") is None) + [_percent(row["accuracy"])]
+        names = [row["data"]] + [str(row["threads"])] * threads + [_percent(row["accuracy"])]
         libraries = list(row["runs"])
         for library in libraries:
-            table.add_row(*names, *_cells(row, library), end_section=library == libraries[-1])
+            name = Text(NAMES.get(library, library), style="bold" if library == OURS else "")
+            cells = [cell for heading, cell in zip(HEADINGS, _cells(row, library)) if heading not in dropped]
+            table.add_row(*names, name, *cells, end_section=library == libraries[-1])
             names = [""] * len(names)
     return table
 
 
 def _cells(row, library):
+    """What stands below HEADINGS."""
     from rich.text import Text
 
     ours, found = summary(row, OURS), summary(row, library)
@@ -68,7 +85,6 @@ def _cells(row, library):
         ratio = seconds / own if math.isfinite(own) else None
     least, most, epochs = min(found["seconds"]), max(found["seconds"]), statistics.median(found["epochs"])
     return (
-        Text(NAMES.get(library, library), style="bold" if library == OURS else ""),
         _time(seconds),
         f"{_time(least)} to {_time(most)}" if len(found["seconds"]) > 1 else "",
         f"{epochs:g}" if math.isfinite(epochs) else "",
