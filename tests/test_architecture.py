@@ -50,8 +50,8 @@ KNOWS = {
 # Where libraries beside NumPy may be imported: in functions, and at the top of files that are imported where they are
 # needed.
 LIBRARIES = {"data", "bench", "cli"}
-IMPORTED_LATE = {"bench/page.py", "bench/plot.py", "cli/train_report.py", "bench/peers/jax.py", "bench/peers/numba.py",
-                 "bench/peers/sklearn.py", "bench/peers/torch.py"}
+IMPORTED_LATE = {"bench/page.py", "bench/plot.py", "cli/train_report.py", "bench/peers/jax.py", "bench/peers/keras.py",
+                 "bench/peers/numba.py", "bench/peers/sklearn.py", "bench/peers/torch.py"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="needs the source tree")
 

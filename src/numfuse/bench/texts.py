@@ -4,7 +4,7 @@ from .results import ARITHMETIC, KNOWN, PRODUCTS, data, limit, share_of_limit
 
 LABELS = {"native": "numfuse", "textbook": "NumPy", "in_place": "in place"}
 NAMES = {"numpy": "NumPy", "python": "Python", "textbook": "NumPy", "in_place": "NumPy in place",
-         "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn"}
+         "torch": "PyTorch", "jax": "JAX", "numba": "Numba", "sklearn": "scikit-learn", "keras": "Keras"}
 
 
 def machine_line(run):

@@ -61,7 +61,7 @@ class Worker:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._settings), daemon=True)
         malloc = ":".join(f"glibc.malloc.{name}={value}" for name, value in MALLOC.items())
-        with _environment({**dict.fromkeys(THREADS, str(self._settings[0])), "GLIBC_TUNABLES": malloc}):
+        with environment({**dict.fromkeys(THREADS, str(self._settings[0])), "GLIBC_TUNABLES": malloc}):
             self._process.start()
         theirs.close()
         try:
@@ -109,7 +109,8 @@ def _die_first():
 
 
 @contextlib.contextmanager
-def _environment(variables):
+def environment(variables):
+    """Environment variables for a while, for processes that are started meanwhile."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -3,8 +3,8 @@
 A module holds what the library's rivals in `operations` share, and may have `block` (x, grad_y, weight, bias, p) and
 `training_step` (work, params, x, y). These return {label: Rival}, or raise Unsupported; no adapter expects that a
 gradient is None, that `maximize` is True, that batch norm has no running statistics or a backward in evaluation mode,
-or SGD's first step, which dampening leaves alone. `configure(threads)` is called first, and `versions()` says what is
-installed.
+or SGD's first step, which dampening leaves alone. It may have a `learner` like that of `bench.learn`.
+`configure(threads)` is called first, and `versions()` says what is installed.
 """
 
 import importlib

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
@@ -39,3 +40,10 @@ def training_step(work, params, x, y):
         return {"loss": float(net.loss_), "params": [array.T for pair in pairs for array in pair]}
 
     return {"sklearn": Rival(lambda: net.partial_fit(x, y), results)}
+
+
+def learner(task, seed):
+    net = MLPClassifier(
+        task.hidden, alpha=0.0, batch_size=task.batch, learning_rate_init=task.lr, epsilon=task.eps,
+        random_state=np.random.RandomState(seed))  # a number would shuffle every epoch alike
+    return lambda: net.partial_fit(task.x_train, task.y_train, classes=range(task.classes)), net.predict

@@ -52,6 +52,27 @@ def training_step(work, params, x, y):
     return {label: _training(work, params, x, y, form) for label, form in FORMS_WITH_FUSED.items()}
 
 
+def learner(task, seed):
+    torch.manual_seed(seed)
+    sizes = [task.x_train.shape[1], *task.hidden]
+    layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+    net = nn.Sequential(*layers, nn.Linear(sizes[-1], task.classes))
+    optimizer = torch.optim.Adam(net.parameters(), lr=task.lr, eps=task.eps, fused=True)
+    x, y = shared(task.x_train, task.y_train)
+
+    def epoch():
+        for rows in torch.randperm(len(x)).split(task.batch):
+            optimizer.zero_grad()
+            functional.cross_entropy(net(x[rows]), y[rows]).backward()
+            optimizer.step()
+
+    @torch.no_grad()
+    def predict(x):
+        return net(torch.from_numpy(x)).argmax(dim=1).numpy()
+
+    return epoch, predict
+
+
 def steps(make, forms, grad_scale, steps, params, grads, **state):
     """The rivals of an optimizer, `make(params, **form)`, that begin with these counts of steps and lists of state."""
     lists = {"params": params, "grads": grads} | {name: arrays for name, arrays in state.items() if arrays is not None}
