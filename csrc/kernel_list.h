@@ -27,9 +27,11 @@ TYPED_KERNEL(dropout_forward, dropout, dropout_args, 180)
 TYPED_KERNEL(dropout_backward, dropout, dropout_args, 130)
 TYPED_KERNEL(channel_dropout, channel_dropout, channel_dropout_args, 250)
 
+TYPED_KERNEL(bias_forward, bias, bias_args, 100)
+TYPED_KERNEL(bias_backward, bias, bias_args, 100)
+TYPED_KERNEL(bias_merge_sums, bias, bias_args, 100)
 TYPED_KERNEL(bias_relu_dropout_forward, bias_relu_dropout, bias_relu_dropout_args, 180)
 TYPED_KERNEL(bias_relu_dropout_backward, bias_relu_dropout, bias_relu_dropout_args, 180)
-TYPED_KERNEL(bias_relu_dropout_merge_sums, bias_relu_dropout, bias_relu_dropout_args, 100)
 #endif
 
 /* Arrays whose channels lie apart: by channels. */

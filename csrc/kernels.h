@@ -130,16 +130,25 @@ enum { BIAS_BLOCK_ROWS = 128, BIAS_ROWS_AT_ONCE = 4, BIAS_MIN_PERIOD = 256 };
 
 typedef struct {
     ptrdiff_t size, channels;
+    ptrdiff_t period; /* the smallest multiple of `channels` from BIAS_MIN_PERIOD on */
     const void *x;    /* grad_y in backward */
-    void *y;          /* grad_x in backward; unused there without a mask */
+    void *y;
+    const void *bias; /* (period), repeating itself from `channels` on */
+    void *grad_bias;  /* (channels) */
+    double *partial;  /* (blocks, period) */
+} bias_args;
+
+typedef struct {
+    ptrdiff_t size, channels;
+    const void *x;    /* grad_y in backward */
+    void *y;          /* grad_x in backward */
     const void *bias; /* (channels + 32), repeating itself from `channels` on; or NULL */
-    uint32_t *mask;   /* (ceil(size / 32)); NULL with neither relu nor dropout */
+    uint32_t *mask;   /* (ceil(size / 32)); NULL in forward with neither relu nor dropout */
     bool relu;
     double p;
     uint64_t seed;
     uint32_t offset;
-    void *grad_bias;  /* (channels) */
-    ptrdiff_t period; /* the smallest multiple of `channels` from BIAS_MIN_PERIOD on */
+    ptrdiff_t period; /* as in bias_args */
     double *partial;  /* (blocks, period) */
 } bias_relu_dropout_args;
 
@@ -163,7 +172,7 @@ typedef struct {
 
 enum { SIGMOID, TANH, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH };
 
-/* Rows of `period` elements, as in bias_relu_dropout_args; the last one may be short. */
+/* Rows of `period` elements, as in bias_args; the last one may be short. */
 typedef struct {
     ptrdiff_t size, period;
     const void *x, *bias; /* (size), y in backward of sigmoid and tanh; (period), repeating itself, or NULL */

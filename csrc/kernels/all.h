@@ -15,6 +15,7 @@
 
 #include "dropout.h"
 #include "channel_dropout.h"
+#include "bias.h"
 #include "bias_relu_dropout.h"
 
 #include "batch_norm.h"

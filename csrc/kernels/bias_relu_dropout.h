@@ -1,7 +1,7 @@
 /* bias_relu_dropout_forward, bias_relu_dropout_backward: what follows a matrix product, in one pass.
  *
  *   y = dropout(max(x + bias, 0))                                each of the three may be left out
- *   grad_x = grad_y / (1 - p) where the mask's bit is 1, else 0; grad_bias = sum of grad_x over the rows
+ *   grad_x = grad_y / (1 - p) where the mask's bit is 1, else 0; grad_bias = sum of grad_x over the rows, as in bias.h
  *
  * x, y, grad_y, grad_x (rows, channels), bias, grad_bias (channels), mask as in dropout.h, its bits 0 where
  * max gave 0, too. Elements are taken by the word of the mask, wherever the rows begin: the bias is read from
@@ -53,10 +53,8 @@ INLINE void TYPED(forward_any)(const bias_relu_dropout_args *a, real *y, uint32_
         TYPED(forward_block)(a, y, mask, first, n, true, true, true);
     else if (bias && relu)
         TYPED(forward_block)(a, y, mask, first, n, true, true, false);
-    else if (bias && dropout)
-        TYPED(forward_block)(a, y, mask, first, n, true, false, true);
     else if (bias)
-        TYPED(forward_block)(a, y, mask, first, n, true, false, false);
+        TYPED(forward_block)(a, y, mask, first, n, true, false, true);
     else if (relu && dropout)
         TYPED(forward_block)(a, y, mask, first, n, false, true, true);
     else if (relu)
@@ -92,42 +90,10 @@ static void TYPED(bias_relu_dropout_forward)(const bias_relu_dropout_args *a, pt
         finish_nontemporal();
 }
 
-/* sums[l] += the sum of `rows` rows' values in column l; rows are `period` apart. */
-INLINE void TYPED(add_rows)(double *restrict sums, const real *x, ptrdiff_t period, ptrdiff_t columns, int rows)
-{
-#pragma omp simd
-    for (ptrdiff_t l = 0; l < columns; l++) {
-        double sum = (double)x[l];
-        for (int k = 1; k < rows; k++)
-            sum += (double)x[l + k * period];
-        sums[l] += sum;
-    }
-}
-
-/* The same with `rows` as a constant, which makes better loops. */
-INLINE void TYPED(add_some_rows)(double *sums, const real *x, ptrdiff_t period, ptrdiff_t columns, ptrdiff_t rows)
-{
-    if (rows == 4)
-        TYPED(add_rows)(sums, x, period, columns, 4);
-    else if (rows == 3)
-        TYPED(add_rows)(sums, x, period, columns, 3);
-    else if (rows == 2)
-        TYPED(add_rows)(sums, x, period, columns, 2);
-    else if (rows == 1)
-        TYPED(add_rows)(sums, x, period, columns, 1);
-}
-
-/* The same of n elements, at most BIAS_ROWS_AT_ONCE rows, the last of which may be short. */
-INLINE void TYPED(add_periods)(double *sums, const real *x, ptrdiff_t period, ptrdiff_t n)
-{
-    TYPED(add_some_rows)(sums, x, period, n % period, n / period + 1);
-    TYPED(add_some_rows)(sums + n % period, x + n % period, period, period - n % period, n / period);
-}
-
 /* By blocks of BIAS_BLOCK_ROWS * period elements: partial[block] = sums of the block's elements that share a column. */
 static void TYPED(bias_relu_dropout_backward)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
 {
-    const real *grad_y = a->x, *grad = a->mask ? a->y : a->x;
+    const real *grad_y = a->x;
     real *grad_x = a->y, scale = TYPED(dropout_scale)(a->p);
     ptrdiff_t period = a->period, block = BIAS_BLOCK_ROWS * period;
     ptrdiff_t last = end * block < a->size ? end * block : a->size, masked = begin * block;
@@ -135,25 +101,10 @@ static void TYPED(bias_relu_dropout_backward)(const bias_relu_dropout_args *a, p
     for (ptrdiff_t i = begin * block; i < last; i += BIAS_ROWS_AT_ONCE * period) {
         ptrdiff_t n = last - i < BIAS_ROWS_AT_ONCE * period ? last - i : BIAS_ROWS_AT_ONCE * period;
         /* By whole words, which may begin the rows that come next. */
-        for (; a->mask && masked + 32 <= last && masked < i + n; masked += 32)
+        for (; masked + 32 <= last && masked < i + n; masked += 32)
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], 32, scale);
-        if (a->mask && masked < i + n)
+        if (masked < i + n)
             TYPED(apply_word)(grad_y + masked, grad_x + masked, a->mask[masked / 32], (int)(last - masked), scale);
-        TYPED(add_periods)(a->partial + i / block * period, grad + i, period, n);
+        TYPED(add_periods)(a->partial + i / block * period, grad_x + i, period, n);
     }
-}
-
-/* By channels: grad_bias from the blocks' sums. */
-static void TYPED(bias_relu_dropout_merge_sums)(const bias_relu_dropout_args *a, ptrdiff_t begin, ptrdiff_t end)
-{
-    double *restrict sum = a->partial;
-    ptrdiff_t block = BIAS_BLOCK_ROWS * a->period, blocks = (a->size + block - 1) / block;
-    for (ptrdiff_t row = 1; row < blocks * (a->period / a->channels); row++) {
-        const double *restrict next = a->partial + row * a->channels;
-#pragma omp simd
-        for (ptrdiff_t c = begin; c < end; c++)
-            sum[c] += next[c];
-    }
-    for (ptrdiff_t c = begin; c < end; c++)
-        ((real *)a->grad_bias)[c] = (real)(blocks ? sum[c] : 0);
 }

@@ -43,7 +43,7 @@ def test_every_kernel_of_a_training_step_is_the_compared_backends(make, step):
         vars(backend).update({name: spy(name, backend) for name in reference.__all__})
     compare_backends(net, loss, make(net.parameters(), lr=0.01), x, y, batch_size=100, rng=rng,
                      backends=backends, min_seconds=0.0)
-    kernels = ["batch_norm_relu_dropout_forward", "bias_relu_dropout_forward", "bias_relu_dropout_backward"]
+    kernels = ["batch_norm_relu_dropout_forward", "bias_forward", "bias_backward"]
     layers = [*kernels, "batch_norm_relu_dropout_backward"]
     assert called == [(name, backend) for backend in backends for name in [*layers, step] * 2]
 

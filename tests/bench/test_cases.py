@@ -186,6 +186,18 @@ def test_activation_versions_agree_with_the_reference(case, version, dtype):
         np.testing.assert_allclose(actual["grad_bias"], expected["grad_bias"], rtol=0, atol=32 * tolerance)
 
 
+@each([find("bias_forward"), find("bias_backward")])
+@each_version
+@each_dtype
+def test_bias_versions_agree_with_the_reference(case, version, dtype):
+    expected, expected_result, actual, result = run_both(case, version, dtype)
+    np.testing.assert_array_equal(result, expected_result)
+    if "grad_bias" in expected:
+        # A sum of n terms errs by at most n eps times the sum of their magnitudes.
+        tolerance = len(expected["grad_y"]) * np.finfo(dtype).eps * np.abs(expected["grad_y"]).sum(axis=0).max()
+        np.testing.assert_allclose(actual["grad_bias"], expected["grad_bias"], rtol=0, atol=tolerance)
+
+
 @each([find(f"bias_relu_dropout_{name} p=0") for name in ("forward", "backward")])
 @each_version
 @each_dtype

@@ -303,6 +303,28 @@ static void activations(const kernel_table *k, int type)
     print(k, "activations", type, hash);
 }
 
+static void bias(const kernel_table *k, int type)
+{
+    uint64_t hash = 14695981039346656037u;
+    ptrdiff_t period = (BIAS_MIN_PERIOD / CHANNELS + 1) * CHANNELS, size = SIZE * CHANNELS;
+    ptrdiff_t blocks = (size - 1) / (period * BIAS_BLOCK_ROWS) + 1;
+    double partial[(SIZE * CHANNELS / (BIAS_MIN_PERIOD * BIAS_BLOCK_ROWS) + 1) * (BIAS_MIN_PERIOD + CHANNELS)];
+    state = 10;
+    void *x = array(type, size, 0, 0), *b = array(type, period, 0, 0), *grad_bias = array(type, CHANNELS, 0, 0);
+    bias_args a = {size, CHANNELS, period, x, x, b, grad_bias, partial};
+    k->bias_forward.of[type](&a, SIZE, size);
+    k->bias_forward.of[type](&a, 0, SIZE);
+    k->bias_backward.of[type](&a, 1, blocks);
+    k->bias_backward.of[type](&a, 0, 1);
+    k->bias_merge_sums.of[type](&a, 0, CHANNELS);
+    add(&hash, x, (size_t)size * width(type));
+    add(&hash, grad_bias, CHANNELS * width(type));
+    free(x);
+    free(b);
+    free(grad_bias);
+    print(k, "bias", type, hash);
+}
+
 static void bias_relu_dropout(const kernel_table *k, int type)
 {
     enum { PART = 16384, WORDS = (SIZE * CHANNELS + 31) / 32 };
@@ -320,10 +342,11 @@ static void bias_relu_dropout(const kernel_table *k, int type)
     add(&hash, y, (size_t)size * width(type));
     add(&hash, mask, sizeof mask);
     bias_relu_dropout_args backward = {
-        size, CHANNELS, g, x, .mask = mask, .p = 0.3, .grad_bias = grad_bias, .period = period, .partial = partial};
+        size, CHANNELS, g, x, .mask = mask, .p = 0.3, .period = period, .partial = partial};
     k->bias_relu_dropout_backward.of[type](&backward, 1, blocks);
     k->bias_relu_dropout_backward.of[type](&backward, 0, 1);
-    k->bias_relu_dropout_merge_sums.of[type](&backward, 0, CHANNELS);
+    bias_args sums = {size, CHANNELS, period, .grad_bias = grad_bias, .partial = partial};
+    k->bias_merge_sums.of[type](&sums, 0, CHANNELS);
     add(&hash, x, (size_t)size * width(type));
     add(&hash, grad_bias, CHANNELS * width(type));
     free(x);
@@ -382,6 +405,7 @@ int main(void)
             losses(tables[i], type, CHANNELS);
             losses(tables[i], type, 101);
             activations(tables[i], type);
+            bias(tables[i], type);
             bias_relu_dropout(tables[i], type);
             outside(tables[i], type);
             softmax(tables[i], type, CHANNELS);

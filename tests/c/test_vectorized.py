@@ -27,7 +27,7 @@ ONCE = {
 HOT = {
     "sgd_range", "rmsprop_moments", "rmsprop_denominators", "rmsprop_quotients", "adam_moments",
     "adam_denominators", "adam_quotients", "adagrad_range", "lion_range", "regularize_grads", "regularize_params", "averaged",
-    "sum_of_squares", "keep", "forward_word", "add_rows", "bias_relu_dropout_merge_sums", "add_moments",
+    "sum_of_squares", "keep", "forward_word", "add_rows", "bias_forward", "bias_merge_sums", "add_moments",
     "add_products", "normalize_run", "gradient_run", "shift_of_rows", "add_row_moments", "add_row_products",
     "normalize_values_of_row", "gradient_row", "exp_row", "exp_columns", "row_max", "column_max", "sum",
     "cross_entropy_blocks", "weighted_logits", "weighted_columns", "weigh_rows", "weigh_grad", "row_weights",
@@ -36,7 +36,7 @@ HOT = {
     "softmax_row", "softmax_columns", "softmax_gradient_row", "softmax_gradient_short", "dot",
 }  # fmt: skip
 # Of these, what the table of wide vectors takes from that of 256 bits.
-NARROW = {"forward_word", "add_rows", "bias_relu_dropout_merge_sums"}
+NARROW = {"forward_word", "add_rows", "bias_forward", "bias_merge_sums"}
 # Of these, what gcc writes out there vector by vector, and leaves a scalar rest of.
 WRITTEN_OUT = {"softmax_columns"}
 # Of these, what has loops of constant length only, which leave no rest.

@@ -71,30 +71,30 @@ def activation_backward(grad_y, saved, bias, *, str function not None, alpha, gr
     """The kernel whose meaning, shapes and formula are those of `numfuse.reference.activation_backward`."""
     cdef activation_args a
     cdef activation_function f
-    cdef bias_relu_dropout_args sums
+    cdef bias_args sums
     cdef cnp.ndarray grad_x
     check(grad_y, cnp.NPY_NOTYPE, False, "grad_y")
     check(saved, cnp.PyArray_TYPE(<cnp.ndarray>grad_y), False, "saved")
     f = find_function(function)
     a.function, a.alpha = f.number, number(alpha, "alpha", -INFINITY, INFINITY)
     check_alike(saved, grad_y, "saved", "grad_y")
-    sums.channels = check_channels(grad_y, "grad_y", bias, "bias", False)
+    a.period = period_of(check_channels(grad_y, "grad_y", bias, "bias", False))
     if grad_bias is not None:
-        sums.channels = check_channels(grad_y, "grad_y", grad_bias, "grad_bias", True)
+        check_rows(grad_y, "grad_y", grad_bias, "grad_bias", True)
+        take_sums(&sums, grad_y, grad_bias)
+        a.period = sums.period
     grad_x = dense_output(out, grad_y, "grad_y")
     check_apart(("out", "grad_bias", "grad_y", "saved", "bias"), (out, grad_bias, grad_y, saved, bias), 2,
                 in_place=grad_y)
-    a.size, a.period = cnp.PyArray_SIZE(<cnp.ndarray>grad_y), period_of(sums.channels)
+    a.size = cnp.PyArray_SIZE(<cnp.ndarray>grad_y)
     a.grad_y, a.x = cnp.PyArray_DATA(<cnp.ndarray>grad_y), cnp.PyArray_DATA(<cnp.ndarray>saved)
     a.grad_x, a.bias = cnp.PyArray_DATA(grad_x), NULL
-    sums.size, sums.period = a.size, a.period
     if bias is not None and f.number != SIGMOID and f.number != TANH:
         a.bias = periodic_copy(bias, a.period)
     try:
         if grad_bias is None:
             run_by_elements(active_kernels.activation_backward, is_double(grad_y), &a, a.size, f.backward_cost)
-        elif sums.channels > 0:
-            sums.grad_bias = cnp.PyArray_DATA(<cnp.ndarray>grad_bias)
+        else:
             sum_rows(active_kernels.activation_row_sums, is_double(grad_y), &a, &a.partial, &sums, f.backward_cost)
     finally:
         free(<void *>a.bias)

@@ -39,7 +39,7 @@ class Linear(Module, leaf=True):
     array([5., 5.], dtype=float32)
     """
 
-    kernel_names = "bias_relu_dropout_forward", "bias_relu_dropout_backward"
+    kernel_names = "bias_forward", "bias_backward", "bias_relu_dropout_backward"
     parameter_names = "weight", "bias"
 
     def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
@@ -56,11 +56,7 @@ class Linear(Module, leaf=True):
         y = self.product(x)
         if self.training:
             self._saved = x
-        if self.bias is not None:
-            y, _ = self.kernels.bias_relu_dropout_forward(
-                y, self.bias, relu=False, p=0.0, seed=0, offset=0, out=y
-            )
-        return y
+        return y if self.bias is None else self.kernels.bias_forward(y, self.bias, out=y)
 
     def backward(self, grad_y, accumulate=False, input_grad=True):
         x = self.saved()
@@ -79,8 +75,10 @@ class Linear(Module, leaf=True):
         grad_bias = self.grad_bias
         if accumulate and grad_bias is not None:
             grad_bias = np.empty_like(grad_bias)
-        if mask is not None or grad_bias is not None:
+        if mask is not None:
             grad_y = self.kernels.bias_relu_dropout_backward(grad_y, mask, p=p, grad_bias=grad_bias)
+        elif grad_bias is not None:
+            self.kernels.bias_backward(grad_y, grad_bias)
         inputs, outputs = (x, grad_y) if x.ndim == 2 else (as_rows(x), as_rows(grad_y))
         if accumulate:
             self.grad_weight += dot(outputs.T, inputs)

@@ -88,8 +88,10 @@ def own_weights(name, weight):
 
 
 def of_type(weight, dtype):
+    if weight is None:
+        return None
     with np.errstate(over="ignore"):  # the kernels refuse infinity
-        return None if weight is None else weight.astype(dtype, copy=False)
+        return weight.astype(dtype, copy=False)
 
 
 def weights_of_rows(weight, prediction):

@@ -82,11 +82,11 @@ class Sequential(ModuleList):
         self._steps()
         _, _, places = self._plan
         gradients = []
-        for owner, key in places:
+        for owner, key, grad_key in places:
             if key is None:
                 gradients += owner.gradients()
             elif getattr(owner, key) is not None:
-                gradients.append(getattr(owner, gradient_name(key)))
+                gradients.append(getattr(owner, grad_key))
         return gradients
 
     def __getstate__(self):
@@ -103,13 +103,13 @@ class Sequential(ModuleList):
         return steps
 
     def _places(self):
-        """(layer, name of a parameter) of all there can be, in order; None for the name stands for all of the layer."""
+        """(layer, name of a parameter, of its gradient) of all there can be, in order; None stands for all of a layer."""
         for layer in (self, *self.layers):
             if layer is self or layer._leaf:
                 for key in layer.parameter_names:
-                    yield layer, key
+                    yield layer, key, gradient_name(key)
             else:
-                yield layer, None
+                yield layer, None, None
 
     def _like(self, layers):
         return Sequential(*layers)

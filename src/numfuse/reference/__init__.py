@@ -13,6 +13,7 @@ from .adam import adam_step
 from .batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from .batch_norm_relu_dropout import batch_norm_relu_dropout_backward, batch_norm_relu_dropout_forward
 from .bce_with_logits import bce_with_logits
+from .bias import bias_backward, bias_forward
 from .bias_relu_dropout import bias_relu_dropout_backward, bias_relu_dropout_forward
 from .channel_dropout import channel_dropout_backward, channel_dropout_forward
 from .cross_entropy import cross_entropy
@@ -36,6 +37,8 @@ __all__ = [
     "batch_norm_inference",
     "batch_norm_relu_dropout_backward",
     "batch_norm_relu_dropout_forward",
+    "bias_backward",
+    "bias_forward",
     "bias_relu_dropout_backward",
     "bias_relu_dropout_forward",
     "bce_with_logits",

@@ -22,7 +22,7 @@ import math
 
 import numpy as np
 
-from .bias_relu_dropout import row_sums
+from .bias import row_sums
 from .rounding import scalar
 
 
@@ -46,7 +46,7 @@ def activation_backward(grad_y, saved, bias, *, function, alpha, grad_bias, out=
     """The gradient through `activation_forward`::
 
         grad_x    = grad_y * f'(x + bias)
-        grad_bias = sum of grad_x over all axes but the last, as `bias_relu_dropout_backward` takes it
+        grad_bias = sum of grad_x over all axes but the last, as `bias_backward` takes it
 
     grad_y, saved : arrays of one shape, dtype and memory order; saved is the y of "sigmoid" and "tanh", the x of others
     bias : as for `activation_forward`; y has it in it, so that "sigmoid" and "tanh" pay no attention

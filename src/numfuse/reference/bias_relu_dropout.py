@@ -1,8 +1,7 @@
 import numpy as np
 
+from .bias import bias_backward
 from .dropout import apply_mask, check_p, random_mask
-
-BLOCK_ROWS, ROWS_AT_ONCE, MIN_LANES = 128, 4, 256  # how grad_bias is summed
 
 
 def bias_relu_dropout_forward(x, bias, *, relu, p, seed, offset, out=None):
@@ -43,33 +42,13 @@ def bias_relu_dropout_backward(grad_y, mask, *, p, grad_bias, out=None):
 
     grad_y : float32 or float64 array, in the memory order of x; C-contiguous of shape (..., C) with a grad_bias
     mask : what the forward returned; where it is None, p must be 0, and the gradient is grad_y itself
-    grad_bias : (C,), set to the gradient's sum over all axes but the last; or None
+    grad_bias : (C,), set to the gradient's sum over all axes but the last, as `bias_backward` does; or None
     out : array for the result: grad_y itself, or one like it; None makes a new one. None without a mask.
-
-    The sum is one of float64 numbers in this order: rows are taken together, as few as make L >= 256 lanes;
-    of each block of 128 such, a lane's values are added four by four, then these sums of four; then all
-    lanes of a channel, lane by lane and block by block; at last the sum is rounded to the arrays' dtype.
     """
     check_p(p)
     if mask is None and (p > 0 or out is not None):
         raise ValueError("mask must be an array where p > 0 or out is given, was None")
     grad_x = grad_y if mask is None else apply_mask(grad_y, mask, p, out)
-    if grad_bias is not None and grad_bias.size:
-        with np.errstate(all="ignore"):
-            grad_bias[...] = row_sums(grad_x.reshape(-1), grad_bias.size).astype(grad_x.dtype)
+    if grad_bias is not None:
+        bias_backward(grad_x, grad_bias)
     return grad_x
-
-
-def row_sums(flat, channels):
-    lanes = -(-MIN_LANES // channels) * channels
-    padded = np.zeros(-(-flat.size // (BLOCK_ROWS * lanes)) * BLOCK_ROWS * lanes)
-    padded[: flat.size] = flat
-    fours = padded.reshape(-1, BLOCK_ROWS // ROWS_AT_ONCE, ROWS_AT_ONCE, lanes)
-    sums = np.zeros((len(fours), lanes))
-    for i in range(fours.shape[1]):
-        a, b, c, d = fours[:, i].swapaxes(0, 1)
-        sums += a + b + c + d
-    total = np.zeros(channels)
-    for row in sums.reshape(-1, channels):
-        total += row
-    return total
