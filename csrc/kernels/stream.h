@@ -11,11 +11,11 @@ INLINE void stream_range(const stream_args *s, int reads, int updates, int write
         arrays[k] = s->arrays[k];
 #pragma omp simd reduction(| : seen)
     for (ptrdiff_t i = begin; i < end; i++) {
-        uint32_t word = zero;
+        uint32_t word = 0;
         for (int k = 0; k < reads; k++)
             word |= arrays[k][i];
         for (int k = reads; k < reads + updates; k++)
-            arrays[k][i] |= word & zero;
+            arrays[k][i] |= reads ? word & zero : zero;
         for (int k = reads + updates; k < reads + updates + writes; k++)
             arrays[k][i] = word;
         seen |= word;
