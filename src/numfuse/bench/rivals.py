@@ -120,6 +120,8 @@ def _named(arguments, result):
         return {"loss": result[0], "grad": result[1]}
     updated = ["running_mean", "running_var"] if "momentum" in arguments else ["grad_weight", "grad_bias"]
     named = {name: arguments[name] for name in updated if arguments.get(name) is not None}
+    if result is None:
+        return named
     return named | {"grad_x" if "grad_y" in arguments else "y": _list(result)[0]}
 
 
