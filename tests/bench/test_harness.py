@@ -539,7 +539,7 @@ def test_quick_report_names_every_kernel(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert native.isa() in out and np.__version__ in out and "optim.Adam.step" in out and "tiny" in out
     assert "BatchNorm ReLU Dropout" in out
-    assert all(case.name in out for case in CASES)
+    assert all(case.kernel in out for case in CASES)
 
 
 def test_a_full_run_has_the_sizes_of_the_cases():
@@ -601,6 +601,29 @@ def test_a_rest_ends_when_no_thread_computes(monkeypatch, spinning, slept):
         sleep=sleeps.append, perf_counter=lambda: sum(sleeps), process_time=lambda: sum(sleeps[:spinning])))
     measure._rest()
     assert len(sleeps) in (slept, slept + 1)  # a sum of thousandths may come short of the end
+
+
+def test_quick_measures_one_case_of_each_kernel(monkeypatch):
+    contests_of = {}
+    for options in ([], ["--quick"]):
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        args = parser.parse_args(options)
+        args.dtypes = ["float32"]
+        contests_of[len(options)] = command.contests(args)
+    quick = [contest.case for contest in contests_of[1] if type(contest) is KernelContest]
+    assert [case.kernel for case in quick[::2]] == [*dict.fromkeys(case.kernel for case in CASES)]
+    assert len(contests_of[1]) < len(contests_of[0]) / 3
+
+
+def test_quick_ends_in_time_and_names_what_it_had_no_time_for(tmp_path, capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 39.0, *[41.0] * 100])
+    monkeypatch.setattr(command, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    rows = bench_rows(tmp_path, "dropout_backward", "--sizes", "64,128,256", "--quick")
+    assert [row["shape"] for row in rows] == [[64], [128]]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Quick: few rows and rounds, for a first look. All rows are measured without --quick. There was no time " \
+        "for dropout_backward p=0.5 256 float32." in printed
 
 
 def test_markdown(capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..files import replacing
 from .columns import CLOSEST, choose, is_ahead
 from .results import ONE_GROUP, ONE_THREAD, data, is_quiet, key, median, ratio, rivals, spread
+from .summary import summary
 from .texts import (
     NAMES,
     few,
@@ -113,6 +114,8 @@ def describe(run):
         "are given as medians, of the quiet rounds in rows without ~. Each rival's result was first found to be "
         "numfuse's, up to rounding and the choice of dropout's masks." if rounds else "",
         "Interrupted: not all was measured." if run.get("interrupted") else "",
+        run.get("quick", ""),
+        *summary(run),
         f"Reproduce with: {run['command']}",
     ]
     return [line for line in lines if line]

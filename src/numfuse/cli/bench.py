@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 from .. import native
@@ -24,9 +25,11 @@ from ..bench.operations import CASES, OPTIMIZERS, find
 from ..bench.training import TRAINING_STEPS
 from ..bench.worker import MEMORY, Worker
 
-KERNELS = [*dict.fromkeys(case.kernel for case in CASES), "block", "training_step"]
+OF_CASES = [*dict.fromkeys(case.kernel for case in CASES)]
+KERNELS = [*OF_CASES, "block", "training_step"]
 DTYPES = ["float32", "float64"]
 BUDGET, QUICK_BUDGET = 2.0, 0.2  # seconds a row
+QUICK_SECONDS = 40  # after which --quick begins no other row; the last one, and starting, take a few more
 # All is measured several times over, with new arrays: what disturbs a machine lasts for seconds, and where arrays
 # happen to lie makes a difference of several percent. Large arrays take long enough in themselves.
 SWEEPS, LARGE = 5, 1 << 22
@@ -55,7 +58,8 @@ def add_arguments(parser):
         help=f"other libraries to take part: {', '.join(peers.NAMES)}, or all that are installed")
     add("--busy", type=_list_of(_cpus), metavar="N,...",
         help="measure once more while other processes keep N CPUs busy")
-    add("--quick", action="store_true", help="fewer sizes and rounds: less than a minute without peers")
+    add("--quick", action="store_true",
+        help="less than a minute: one case of each kernel, two sizes, fewer rounds, and what there is time for")
     add("--json", type=_output, metavar="FILE", help="save all rounds, the machine and the versions")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add("--plot", type=_folder, metavar="DIR", help="draw pictures (PNG and SVG)")
@@ -142,8 +146,10 @@ def _contradiction(args):
 def contests(args):
     """All that the options ask to measure."""
     chosen = args.kernels or KERNELS
-    found = []
-    for case in CASES:
+    found, cases = [], CASES
+    if args.quick and not args.kernels:
+        cases = [next(case for case in CASES if case.kernel == kernel) for kernel in OF_CASES]
+    for case in cases:
         if case.kernel in chosen:
             sizes = args.sizes or (QUICK_SIZES if args.quick else case.sizes)
             found += [KernelContest(case, size, dtype) for dtype in args.dtypes for size in sizes]
@@ -174,6 +180,7 @@ def _measure(args):
     work = contests(args)
     data = {"numfuse_bench": results.FORMAT, "machine": {**machine.describe(), "memory": MEMORY}, "versions": {},
             "command": shlex.join(["numfuse", *sys.argv[1:]]), "left_out": {}, "rows": []}
+    end, late = time.monotonic() + QUICK_SECONDS, []
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     # Not refreshed while measuring: a thread that draws would be measured too.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
@@ -187,10 +194,15 @@ def _measure(args):
                 there = tuple(name for name in args.peers if name not in worker.left_out)
                 for sweep in range(SWEEPS):
                     for contest in [contest for contest in work if sweep < _sweeps(contest)]:
+                        if args.quick and time.monotonic() > end:
+                            late += [_description(contest)] * (sweep == 0)
+                            continue
                         progress.update(task, description=_description(contest), refresh=True)
                         plan = Plan(tuple(isas), there, busy, budget / _sweeps(contest), seed=sweep)
                         results.add(data["rows"], map(results.rounded, worker.measure(contest, plan)))
                         progress.advance(task)
+                    if args.quick:
+                        data["quick"] = _quick_text(late)
                     if args.json:
                         results.save(args.json, data | {"interrupted": True})
                 worker.stop()
@@ -216,6 +228,11 @@ def _sweeps(contest):
 
 def _description(contest):
     return f"{contest.row['case']} {'x'.join(map(str, contest.row['shape']))} {contest.row['dtype']}"
+
+
+def _quick_text(late):
+    text = "Quick: few rows and rounds, for a first look. All rows are measured without --quick."
+    return f"{text} There was no time for {', '.join(dict.fromkeys(late))}." if late else text
 
 
 def _refused_threads(counts):
