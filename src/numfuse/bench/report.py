@@ -61,8 +61,8 @@ def print_report(console, run):
         console.print(_grid(chosen))
     lines = notes(run)
     if narrowed:
-        lines.append(f"Too wide for this terminal: {', '.join(narrowed)}. {CLOSEST.capitalize()}: the fastest one, of all. "
-                     "A wider terminal, --html FILE or --markdown shows every column.")
+        lines.append(f"Too wide for this terminal: {', '.join(narrowed)}. {CLOSEST.capitalize()}: the fastest one, of "
+                     "all. A wider terminal, --html FILE or --markdown shows every column.")
     for line in lines:
         console.print(line, style="dim", highlight=False, markup=False)
 

@@ -42,7 +42,7 @@ ALL = "all"
 
 def add_arguments(parser):
     """Give an argparse parser the options of `numfuse bench`."""
-    parser.epilog = '"numfuse bench learn FILE ..." times the training of a net to the same accuracy in several libraries.'
+    parser.epilog = '"numfuse bench learn FILE ..." times training to the same accuracy in several libraries.'
     add = parser.add_argument
     add("kernels", nargs="*", type=_one_of(KERNELS), metavar="KERNEL",
         help=f"what to time, all if nothing is named: {', '.join(KERNELS)}")

@@ -103,7 +103,7 @@ class Sequential(ModuleList):
         return steps
 
     def _places(self):
-        """(layer, name of a parameter, of its gradient) of all there can be, in order; None stands for all of a layer."""
+        """(layer, name of a parameter, of its gradient) of all there can be, in order; None: all of a layer."""
         for layer in (self, *self.layers):
             if layer is self or layer._leaf:
                 for key in layer.parameter_names:

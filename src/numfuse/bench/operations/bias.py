@@ -69,4 +69,5 @@ def jax_bias_forward(x, bias, *, out):
 def jax_bias_backward(grad_y, grad_bias):
     from ..peers import jax as peer
 
-    return peer.rival(lambda sums, grad_y: [grad_y.sum(0)], [peer.device(grad_bias)], [peer.device(grad_y)], ["grad_bias"])
+    state, fixed = [peer.device(grad_bias)], [peer.device(grad_y)]
+    return peer.rival(lambda sums, grad_y: [grad_y.sum(0)], state, fixed, ["grad_bias"])
