@@ -82,6 +82,7 @@ def test_a_process_that_dies_costs_its_library_alone(monkeypatch):
     def die(self, seed, epochs, accuracy):
         if self.is_victim and seed == 1:
             os.kill(self._process.pid, signal.SIGKILL)
+            self._process.join()
         return train(self, seed, epochs, accuracy)
 
     start = LearnerProcess.__init__

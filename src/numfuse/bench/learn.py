@@ -89,7 +89,8 @@ class LearnerProcess:
 
     def train(self, seed, epochs, accuracy=None):
         """Yield (seconds, accuracy) of each epoch, until `accuracy` is reached if it is not None."""
-        self._connection.send((seed, epochs, accuracy))
+        with contextlib.suppress(OSError):  # of a process that died: receiving says so
+            self._connection.send((seed, epochs, accuracy))
         while (epoch := self._receive()) is not None:
             yield epoch
 
