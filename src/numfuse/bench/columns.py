@@ -4,7 +4,7 @@ from .results import ONE_GROUP, ONE_THREAD
 
 CLOSEST = "closest rival"
 LIMIT, WHICH = "of limit", "which limit"
-# What there is no room for, the first first; after the first rival went, CLOSEST speaks for all.
+# The order in which columns make room. When a rival's has gone, CLOSEST stands for all rivals.
 DISPENSABLE = ["+-", "data", "torch foreach", "in place", "sklearn", "numba", "torch fused", "jax", "torch",
                "NumPy", ONE_GROUP, ONE_THREAD, "vs NumPy"]
 OURSELVES = f"vs {ONE_THREAD}", f"vs {ONE_GROUP}"

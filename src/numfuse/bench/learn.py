@@ -6,7 +6,6 @@ of every epoch, and `failed` says why a library has none.
 """
 
 import contextlib
-import json
 import math
 import multiprocessing
 import signal
@@ -18,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import __version__, native, nn, optim
-from ..files import replacing
 from ..train import fit, mlp, predict
 from . import peers
 from .worker import THREADS, environment
@@ -179,14 +177,6 @@ def summary(row, library):
         "epoch_seconds": statistics.median(value for run in runs for value in run["seconds"]),
         "best": statistics.median(max(run["accuracy"]) for run in runs),
     }
-
-
-def save(path, run):
-    """Write a run as JSON, one row a line."""
-    head = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in run.items() if name != "rows"]
-    rows = ",\n".join(map(json.dumps, run["rows"]))
-    with replacing(path) as file:
-        file.write(("{\n" + ",\n".join([*head, f'"rows": [\n{rows}\n]']) + "\n}\n").encode())
 
 
 def _serve(connection, library, threads, task):

@@ -54,7 +54,7 @@ def add_arguments(parser):
     add("--threads", type=_list_of(_positive), metavar="N,...", help="for all rivals alike (1)")
     add("--isa", type=_isa, metavar="NAME",
         help=f"instruction set: {', '.join(native.isas())}, or all; the best if not given")
-    add("--peers", type=_peers, default=[], metavar="NAME,...",
+    add("--peers", type=_peers_of(peers.NAMES), default=[], metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(peers.NAMES)}, or all that are installed")
     add("--busy", type=_list_of(_cpus), metavar="N,...",
         help="measure once more while other processes keep N CPUs busy")
@@ -88,10 +88,7 @@ def run(args):
         return 2
     args.threads, args.dtypes = args.threads or [1], args.dtypes or ["float32"]
     if args.peers == ALL:
-        for name in peers.NAMES:
-            if library := peers.missing(name):
-                print(f"numfuse: without {name}: {library} is not installed: {peers.INSTALL}", file=sys.stderr)
-        args.peers = [name for name in peers.NAMES if not peers.missing(name)]
+        args.peers, _ = _installed(peers.NAMES)
     if args.compare:
         from ..bench import compare
 
@@ -258,14 +255,25 @@ def _isa(text):
     return text
 
 
-def _peers(text):
-    if text == ALL:
-        return ALL
-    names = _list_of(_one_of([*peers.NAMES]))(text)
-    for name in names:
-        if library := peers.missing(name):
-            raise argparse.ArgumentTypeError(f"{library} is not installed: {peers.INSTALL}")
-    return names
+def _peers_of(known):
+    def parse(text):
+        if text == ALL:
+            return ALL
+        names = _list_of(_one_of([*known]))(text)
+        for name in names:
+            if library := peers.missing(name):
+                raise argparse.ArgumentTypeError(f"{library} is not installed: {peers.INSTALL}")
+        return names
+    return parse
+
+
+def _installed(known):
+    """The names of the peers that are there, and why others are not; which is printed."""
+    left_out = {name: f"{library} is not installed: {peers.INSTALL}"
+                for name in known if (library := peers.missing(name))}
+    for name, reason in left_out.items():
+        print(f"numfuse: without {name}: {reason}", file=sys.stderr)
+    return [name for name in known if name not in left_out], left_out
 
 
 def _positive(text):

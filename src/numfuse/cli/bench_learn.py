@@ -1,16 +1,15 @@
 """`numfuse bench learn`: the options, and the training of the same net in several libraries."""
 
-import argparse
 import os
 import shlex
 import sys
 from functools import partial
 from pathlib import Path
 
-from ..bench import learn, machine, peers
+from ..bench import learn, machine, results
 from ..data import Standardize, load
 from . import CommandError
-from .bench import ALL, _list_of, _one_of, _output, _positive, _refused_threads
+from .bench import ALL, _installed, _list_of, _output, _peers_of, _positive, _refused_threads
 from .train import _integer, _number, _sizes
 
 
@@ -33,7 +32,7 @@ def add_arguments(parser):
     add("--batch", type=_integer(2), default=128, metavar="ROWS", help="(default: %(default)s)")
     add("--threads", type=_list_of(_positive), default=[1], metavar="N,...",
         help="for all libraries alike (default: 1)")
-    add("--peers", type=_peers, default=ALL, metavar="NAME,...",
+    add("--peers", type=_peers_of(learn.PEERS), default=ALL, metavar="NAME,...",
         help=f"other libraries to take part: {', '.join(learn.PEERS)}, or all that are installed (default: all)")
     add("--json", type=_output, metavar="FILE", help="save the seconds and the accuracy of every epoch")
 
@@ -50,11 +49,7 @@ def run(args):
                            "for each file")
     left_out = {}
     if args.peers == ALL:
-        left_out = {name: f"{library} is not installed: {peers.INSTALL}"
-                    for name in learn.PEERS if (library := peers.missing(name))}
-        for name, reason in left_out.items():
-            print(f"numfuse: without {name}: {reason}", file=sys.stderr)
-        args.peers = [name for name in learn.PEERS if name not in left_out]
+        args.peers, left_out = _installed(learn.PEERS)
     tasks = [_task(args, path) for path in args.files]
     finished, data = _measure(args, tasks, left_out)
     from ..bench import learn_report
@@ -119,18 +114,8 @@ def _measure(args, tasks, left_out):
         for row in data["rows"]:
             row["accuracy"] = learn.common_accuracy(row)
     if args.json:
-        learn.save(args.json, data)
+        results.save(args.json, data)
     return "interrupted" not in data, data
-
-
-def _peers(text):
-    if text == ALL:
-        return ALL
-    names = _list_of(_one_of(learn.PEERS))(text)
-    for name in names:
-        if library := peers.missing(name):
-            raise argparse.ArgumentTypeError(f"{library} is not installed: {peers.INSTALL}")
-    return names
 
 
 def _list_of_accuracies(text):
